@@ -1,0 +1,3 @@
+"""gatekit: the API gateway as a Python library."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,122 @@
+"""Header lists as they travel: ordered pairs of bytes, names in lower case, duplicates kept.
+
+Sources: RFC 9110 section 5 (field syntax), RFC 9112 section 5. Text is Latin-1, as on the wire.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FORBIDDEN_IN_VALUE = re.compile(rb"[\x00\r\n]")
+
+
+def encode_name(name: str | bytes) -> bytes:
+    """The name in lower case. Raises ValueError unless it is an RFC 9110 token."""
+    raw = (name.encode("latin-1", "replace") if isinstance(name, str) else name).lower()
+    if not _TOKEN.fullmatch(raw):
+        raise ValueError(f"not a header name: {name!r}")
+    return raw
+
+
+def encode_value(value: str | bytes) -> bytes:
+    """The value as bytes, outer white space cut. Raises ValueError on CR, LF, NUL, or text outside Latin-1."""
+    try:
+        raw = value.encode("latin-1") if isinstance(value, str) else value
+    except UnicodeEncodeError:
+        raise ValueError(f"a header value must be Latin-1: {value!r}") from None
+    if _FORBIDDEN_IN_VALUE.search(raw):
+        raise ValueError(f"a header value may not hold CR, LF or NUL: {value!r}")
+    return raw.strip(b" \t")
+
+
+def malformed(raw: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Why this header list may not pass, or None. Servers let some of these through, so the door looks again."""
+    for name, value in raw:
+        if not _TOKEN.fullmatch(name):
+            return "a header name is not a token"
+        if _FORBIDDEN_IN_VALUE.search(value):
+            return "a header value holds a control character"
+    return None
+
+
+def fold(name: bytes) -> bytes:
+    """One spelling for names that some server or framework takes for the same: case, `_` and `.` against `-`.
+
+    WSGI maps `X-User-Id` and `X_User_Id` to one key; proxies have been bypassed with `X.User.Id`.
+    """
+    return name.lower().replace(b"_", b"-").replace(b".", b"-")
+
+
+class Headers:
+    """A header list that can be read by name and changed.
+
+    Reads scan the list: a request has few headers and few are asked for. The first change copies the list when it
+    belongs to somebody else (`shared`), so that a server's scope is never mutated.
+    """
+
+    __slots__ = ("_shared", "raw")
+
+    def __init__(self, raw: RawHeaders | None = None, *, shared: bool = False) -> None:
+        self.raw: RawHeaders = [] if raw is None else raw
+        self._shared = shared
+
+    def get(self, name: str | bytes) -> str | None:
+        """The first value of that name, or None."""
+        value = self.get_bytes(name.lower().encode("latin-1") if isinstance(name, str) else name)
+        return None if value is None else value.decode("latin-1")
+
+    def get_bytes(self, name: bytes) -> bytes | None:
+        """The first value of `name`, which must be in lower case."""
+        for key, value in self.raw:
+            if key == name:
+                return value
+        return None
+
+    def get_all(self, name: str | bytes) -> list[str]:
+        """Every value of that name, in order, one a line: lists are not split."""
+        wanted = name.lower().encode("latin-1") if isinstance(name, str) else name
+        return [value.decode("latin-1") for key, value in self.raw if key == wanted]
+
+    def __contains__(self, name: str | bytes) -> bool:
+        wanted = name.lower().encode("latin-1") if isinstance(name, str) else name
+        return any(key == wanted for key, _ in self.raw)
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        return iter(self.raw)
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def set(self, name: str | bytes, value: str | bytes) -> None:
+        """Replace every value of that name by this one. Raises ValueError on a bad name or value."""
+        key, encoded = encode_name(name), encode_value(value)
+        self.raw = [pair for pair in self.raw if pair[0] != key]
+        self._shared = False
+        self.raw.append((key, encoded))
+
+    def append(self, name: str | bytes, value: str | bytes) -> None:
+        """Add a value and keep those that are there (Set-Cookie, Vary, Via)."""
+        key, encoded = encode_name(name), encode_value(value)
+        self._own()
+        self.raw.append((key, encoded))
+
+    def remove(self, name: str | bytes) -> None:
+        """Drop every value of that name; a name that is not there is no error."""
+        key = encode_name(name)
+        self.raw = [pair for pair in self.raw if pair[0] != key]
+        self._shared = False
+
+    def remove_folded(self, name: str | bytes) -> None:
+        """Drop every header that any server could take for `name`: see `fold`."""
+        key = fold(encode_name(name))
+        self.raw = [pair for pair in self.raw if fold(pair[0]) != key]
+        self._shared = False
+
+    def _own(self) -> None:
+        if self._shared:
+            self.raw = list(self.raw)
+            self._shared = False
