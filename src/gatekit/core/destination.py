@@ -7,11 +7,12 @@ on: `open` gives a response whose head is there and whose body is still to be re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from gatekit.core.exchange import Exchange
 from gatekit.core.head import ResponseHead
 from gatekit.core.headers import RawHeaders
+from gatekit.core.plan import ClusterPlan, SplitPlan
 from gatekit.core.ports import Ports
 
 
@@ -87,9 +88,9 @@ class WebSocketDestination(Protocol):
 
 
 class DestinationFactory(Protocol):
-    """How the gateway turns what compilation knows of a cluster into something that answers."""
+    """How the gateway turns what compilation knows of a cluster or a split into something that answers."""
 
-    def __call__(self, plan: Any, ports: Ports) -> Destination: ...
+    def __call__(self, plan: ClusterPlan | SplitPlan, ports: Ports) -> Destination: ...
 
 
 Destinations = Mapping[str, Destination]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    import ssl
+
+    from gatekit.core.destination import Destination
     from gatekit.core.door import Door
     from gatekit.core.exchange import Exchange
     from gatekit.core.pipeline import Pipeline
+    from gatekit.core.verdict import Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +76,30 @@ class ClusterPlan:
     tls_context: Callable[[], ssl.SSLContext] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SplitPlan:
+    """Several destinations and the share of requests each gets: weight / sum of weights. Weight 0 gets exactly none."""
+
+    name: str
+    parts: tuple[tuple[Destination, int], ...]
+
+
 class RoutePlan:
-    """One compiled route: its name, the template that telemetry may show, and the pipeline its requests run."""
+    """One compiled route: its name, the template that telemetry may show, and the pipeline its requests run.
 
-    __slots__ = ("allowed_marks", "id", "pipeline", "template")
+    `refusal` is the answer of a route that has no destination, for requests that no policy of it answered.
+    """
 
-    def __init__(self, id: str, template: str, pipeline: Pipeline, *, allowed_marks: int = 0) -> None:
+    __slots__ = ("allowed_marks", "id", "pipeline", "refusal", "template")
+
+    def __init__(
+        self, id: str, template: str, pipeline: Pipeline, *, allowed_marks: int = 0, refusal: Reply | None = None
+    ) -> None:
         self.id = id
         self.template = template
         self.pipeline = pipeline
         self.allowed_marks = allowed_marks
+        self.refusal = refusal
 
     def __repr__(self) -> str:
         return f"RoutePlan({self.id!r})"

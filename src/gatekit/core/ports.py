@@ -7,6 +7,7 @@ the driver's `blocking` wrapper makes the first kind non-suspending too.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from gatekit.core.events import Events
@@ -123,6 +124,11 @@ class Cells:
         return key in self._cells
 
 
+Lock = Callable[[], AbstractContextManager[object]]
+"""Makes a guard for state that threads of a WSGI server or several loops may touch; held for a few operations, never
+across an await."""
+
+
 class Ports:
     """The ports a spec is bound with. Asking for one that was not given raises MissingPort with what to do.
 
@@ -130,7 +136,7 @@ class Ports:
     it makes the identity under which `cell` keeps state across reloads.
     """
 
-    __slots__ = ("_clock", "_fetch", "_random", "_used", "cells", "counters", "events", "owner", "revocations")
+    __slots__ = ("_clock", "_fetch", "_random", "_used", "cells", "counters", "events", "lock", "owner", "revocations")
 
     def __init__(
         self,
@@ -142,6 +148,7 @@ class Ports:
         revocations: Revocations | None = None,
         events: Events | None = None,
         cells: Cells | None = None,
+        lock: Lock = nullcontext,
         owner: str = "",
         used: set[Hashable] | None = None,
     ) -> None:
@@ -152,6 +159,7 @@ class Ports:
         self.revocations = revocations
         self.events = Events() if events is None else events
         self.cells = Cells() if cells is None else cells
+        self.lock = lock
         self.owner = owner
         self._used: set[Hashable] = set() if used is None else used
 
@@ -194,6 +202,7 @@ class Ports:
             revocations=self.revocations,
             events=self.events,
             cells=self.cells,
+            lock=self.lock,
             owner=owner,
             used=self._used,
         )
