@@ -1,3 +1,134 @@
-"""gatekit: the API gateway as a Python library."""
+"""gatekit: the API gateway as a Python library.
+
+This is the shelf: every public name, sorted, loaded when it is first asked for (PEP 562), so that importing the
+package costs next to nothing. Middlewares are in `gatekit.asgi` and `gatekit.wsgi`, the test kit in `gatekit.testing`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gatekit.config.model import Cluster, GatewayConfig, Route
+    from gatekit.core.contracts import violations
+    from gatekit.core.events import (
+        BreakerChanged,
+        ConfigApplied,
+        ConfigRejected,
+        EndpointFailed,
+        Event,
+        Events,
+        PolicyFailed,
+        RequestRefused,
+    )
+    from gatekit.core.exchange import Exchange
+    from gatekit.core.head import ResponseHead
+    from gatekit.core.headers import Headers
+    from gatekit.core.identity import ANONYMOUS, Identity
+    from gatekit.core.outcome import Fault, Grade, Outcome
+    from gatekit.core.policy import IDENTITY, BodyFilter, Job, Placement, Spec, Stage
+    from gatekit.core.ports import Ports
+    from gatekit.core.verdict import Reply
+    from gatekit.errors import (
+        ClientDisconnected,
+        ConfigRefused,
+        ContractViolation,
+        GatekitError,
+        MisplacedPolicy,
+        MissingPort,
+        PolicySuspended,
+        Problem,
+        ResponseTruncated,
+        RouteFailed,
+        StoreUnavailable,
+        UpstreamError,
+    )
+    from gatekit.gateway.gateway import Gateway
+    from gatekit.policies.authn import ApiKey, Authn, api_keys
+    from gatekit.policies.cors import Cors
+    from gatekit.policies.guard import SecurityHeaders
+    from gatekit.policies.rate_limit import RateLimit
+    from gatekit.policies.telemetry import Telemetry
+    from gatekit.policies.transform import Redirect, RequestHeaders, Respond, ResponseHeaders, Rewrite
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "ANONYMOUS": "core.identity",
+    "ApiKey": "policies.authn",
+    "Authn": "policies.authn",
+    "BodyFilter": "core.policy",
+    "BreakerChanged": "core.events",
+    "ClientDisconnected": "errors",
+    "Cluster": "config.model",
+    "ConfigApplied": "core.events",
+    "ConfigRefused": "errors",
+    "ConfigRejected": "core.events",
+    "ContractViolation": "errors",
+    "Cors": "policies.cors",
+    "EndpointFailed": "core.events",
+    "Event": "core.events",
+    "Events": "core.events",
+    "Exchange": "core.exchange",
+    "Fault": "core.outcome",
+    "GatekitError": "errors",
+    "Gateway": "gateway.gateway",
+    "GatewayConfig": "config.model",
+    "Grade": "core.outcome",
+    "Headers": "core.headers",
+    "IDENTITY": "core.policy",
+    "Identity": "core.identity",
+    "Job": "core.policy",
+    "MisplacedPolicy": "errors",
+    "MissingPort": "errors",
+    "Outcome": "core.outcome",
+    "Placement": "core.policy",
+    "PolicyFailed": "core.events",
+    "PolicySuspended": "errors",
+    "Ports": "core.ports",
+    "Problem": "errors",
+    "RateLimit": "policies.rate_limit",
+    "Redirect": "policies.transform",
+    "Reply": "core.verdict",
+    "RequestHeaders": "policies.transform",
+    "RequestRefused": "core.events",
+    "Respond": "policies.transform",
+    "ResponseHead": "core.head",
+    "ResponseHeaders": "policies.transform",
+    "ResponseTruncated": "errors",
+    "Rewrite": "policies.transform",
+    "Route": "config.model",
+    "RouteFailed": "errors",
+    "SecurityHeaders": "policies.guard",
+    "Spec": "core.policy",
+    "Stage": "core.policy",
+    "StoreUnavailable": "errors",
+    "Telemetry": "policies.telemetry",
+    "UpstreamError": "errors",
+    "api_keys": "policies.authn",
+    "violations": "core.contracts",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'gatekit' has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"gatekit.{home}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+__all__ = [
+    "ANONYMOUS", "ApiKey", "Authn", "BodyFilter", "BreakerChanged", "ClientDisconnected", "Cluster", "ConfigApplied",
+    "ConfigRefused", "ConfigRejected", "ContractViolation", "Cors", "EndpointFailed", "Event", "Events", "Exchange",
+    "Fault", "GatekitError", "Gateway", "GatewayConfig", "Grade", "Headers", "IDENTITY", "Identity", "Job",
+    "MisplacedPolicy", "MissingPort", "Outcome", "Placement", "PolicyFailed", "PolicySuspended", "Ports", "Problem",
+    "RateLimit", "Redirect", "Reply", "RequestHeaders", "RequestRefused", "Respond", "ResponseHead", "ResponseHeaders",
+    "ResponseTruncated", "Rewrite", "Route", "RouteFailed", "SecurityHeaders", "Spec", "Stage", "StoreUnavailable",
+    "Telemetry", "UpstreamError", "__version__", "api_keys", "violations",
+]  # fmt: skip

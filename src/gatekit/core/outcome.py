@@ -73,7 +73,7 @@ def finished(status: int, *, reason: str | None, ours: bool, fault: Fault | None
             fault = Fault.CLIENT
         else:
             fault = Fault.GATEWAY if ours else Fault.UPSTREAM
-    if fault is Fault.UPSTREAM:
+    if fault is Fault.UPSTREAM or fault is Fault.APP:
         grade = Grade.BAD
     elif ours:
         grade = Grade.IGNORE

@@ -34,22 +34,20 @@ class DecideStep:
     """One policy's turn: `index` is its place, `requires` what must have been provided by now (checked at run time
     only where building could not prove it)."""
 
-    __slots__ = ("awaits", "call", "index", "kind", "needs_body", "requires", "shares_state")
+    __slots__ = ("call", "index", "kind", "needs_body", "requires")
 
     def __init__(self, index: int, hooks: Hooks, requires: tuple[str, ...]) -> None:
         self.index = index
         self.kind = hooks.kind
         self.call: DecideHook | None = hooks.decide
-        self.awaits = hooks.awaits
         self.needs_body = hooks.needs_body
         self.requires = requires
-        self.shares_state = hooks.shares_state
 
 
 class RespondStep:
     """One policy's hooks on a response head."""
 
-    __slots__ = ("body_filter", "filters_event_streams", "index", "kind", "on_response", "shares_state")
+    __slots__ = ("body_filter", "filters_event_streams", "index", "kind", "on_response")
 
     def __init__(self, index: int, hooks: Hooks) -> None:
         self.index = index
@@ -57,7 +55,6 @@ class RespondStep:
         self.on_response: ResponseHook | None = hooks.on_response
         self.body_filter: FilterHook | None = hooks.body_filter
         self.filters_event_streams = hooks.filters_event_streams
-        self.shares_state = hooks.shares_state
 
 
 class Pipeline:
@@ -99,15 +96,13 @@ class Pipeline:
             if one.on_response is not None or one.body_filter is not None
         )
         self.filters = any(one.body_filter is not None for one in hooks)
-        self.trailers: tuple[tuple[int, str, TrailersHook, bool], ...] = tuple(
-            (index, one.kind, one.on_trailers, one.shares_state)
+        self.trailers: tuple[tuple[int, str, TrailersHook], ...] = tuple(
+            (index, one.kind, one.on_trailers)
             for index, one in reversed(list(enumerate(hooks)))
             if one.on_trailers is not None
         )
-        self.observes: tuple[tuple[int, str, ObserveHook, bool], ...] = tuple(
-            (index, one.kind, one.observe, one.shares_state)
-            for index, one in enumerate(hooks)
-            if one.observe is not None
+        self.observes: tuple[tuple[int, str, ObserveHook], ...] = tuple(
+            (index, one.kind, one.observe) for index, one in enumerate(hooks) if one.observe is not None
         )
 
     # -- execution rules that both drivers follow. `entered` is how many policies have been entered.
@@ -204,7 +199,7 @@ class Pipeline:
 
     def trail(self, exchange: Exchange, trailers: Headers, entered: int) -> None:
         """Run the trailer hooks. One that raises is reported and the trailers it saw are dropped."""
-        for index, kind, hook, _ in self.trailers:
+        for index, kind, hook in self.trailers:
             if index < entered:
                 try:
                     hook(exchange, trailers)
@@ -214,7 +209,7 @@ class Pipeline:
 
     def observe(self, exchange: Exchange, outcome: Outcome, entered: int) -> None:
         """Tell every policy that was entered how it ended. One that raises is reported; the others still hear."""
-        for index, kind, hook, _ in self.observes:
+        for index, kind, hook in self.observes:
             if index < entered:
                 try:
                     hook(exchange, outcome)

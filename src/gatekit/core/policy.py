@@ -11,13 +11,15 @@ A hook that a policy does not define does not exist in the compiled pipeline.
 ==============================================  ===================================================================
 
 Attributes that a policy may also define: `needs_body` (a cap in bytes: the request body is in `exchange.body.data`
-before `decide`), `filters_event_streams`, `shares_state` (WSGI calls the plain hooks under a lock), `jobs()`.
+before `decide`), `filters_event_streams`, `shares_state` (its plain hooks are called under a lock, since threads of a
+WSGI server or several loops may run them at once), `jobs()`.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Hashable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, ClassVar, Protocol, Self, cast
@@ -28,7 +30,7 @@ from gatekit.core.exchange import Exchange
 from gatekit.core.head import ResponseHead
 from gatekit.core.headers import Headers
 from gatekit.core.outcome import Outcome
-from gatekit.core.ports import Ports
+from gatekit.core.ports import Lock, Ports
 from gatekit.core.verdict import Reply
 from gatekit.errors import MisplacedPolicy
 
@@ -102,6 +104,8 @@ class Spec(BaseModel):
     kind: ClassVar[str] = ""
     positional: ClassVar[tuple[str, ...]] = ()
     """The fields that may be given by position, in order."""
+    rewrites: ClassVar[bool] = False
+    """Whether the policy calls `exchange.rewrite`: in a middleware stack those behind it see the rewritten request."""
 
     def __init__(self, *args: Any, **fields: Any) -> None:
         if args:
@@ -157,23 +161,41 @@ class Hooks:
     """The hooks one bound policy has, looked up once when a pipeline is built."""
 
     __slots__ = (
-        "awaits", "body_filter", "decide", "filters_event_streams", "kind", "needs_body", "observe", "on_response",
-        "on_trailers", "placement", "policy", "shares_state",
+        "body_filter", "decide", "filters_event_streams", "kind", "needs_body", "observe", "on_response", "on_trailers",
+        "placement", "policy",
     )  # fmt: skip
 
-    def __init__(self, spec: Spec, policy: object) -> None:
+    def __init__(self, spec: Spec, policy: object, lock: Lock | None = None) -> None:
+        """`lock` guards the plain hooks of a policy that declares `shares_state`; nobody else pays for one."""
         self.kind = spec.kind or type(spec).__name__
         self.placement = spec.placement()
         self.policy = policy
-        self.decide = cast("DecideHook | None", getattr(policy, "decide", None))
-        self.awaits = inspect.iscoroutinefunction(self.decide)
-        self.on_response = cast("ResponseHook | None", getattr(policy, "on_response", None))
-        self.body_filter = cast("FilterHook | None", getattr(policy, "body_filter", None))
-        self.on_trailers = cast("TrailersHook | None", getattr(policy, "on_trailers", None))
-        self.observe = cast("ObserveHook | None", getattr(policy, "observe", None))
+        guard = lock() if lock is not None and getattr(policy, "shares_state", False) else None
+        self.decide = cast("DecideHook | None", _hook(policy, "decide", guard))
+        self.on_response = cast("ResponseHook | None", _hook(policy, "on_response", guard))
+        self.body_filter = cast("FilterHook | None", _hook(policy, "body_filter", guard))
+        self.on_trailers = cast("TrailersHook | None", _hook(policy, "on_trailers", guard))
+        self.observe = cast("ObserveHook | None", _hook(policy, "observe", guard))
         self.needs_body = cast("int | None", getattr(policy, "needs_body", None))
         self.filters_event_streams = bool(getattr(policy, "filters_event_streams", False))
-        self.shares_state = bool(getattr(policy, "shares_state", False))
+
+
+def _hook(policy: object, name: str, guard: AbstractContextManager[object] | None) -> Callable[..., Any] | None:
+    found = cast("Callable[..., Any] | None", getattr(policy, name, None))
+    if found is None or guard is None or inspect.iscoroutinefunction(found):
+        return found
+    hook = found
+
+    def guarded(*args: Any) -> Any:
+        with guard:
+            return hook(*args)
+
+    return guarded
+
+
+def bound(spec: Spec, ports: Ports) -> Hooks:
+    """The hooks of `spec` bound to `ports`: what a pipeline is made of."""
+    return Hooks(spec, spec.bind_to(ports), ports.lock)
 
 
 def jobs_of(policy: object) -> Iterable[Job]:
@@ -183,5 +205,5 @@ def jobs_of(policy: object) -> Iterable[Job]:
 
 
 __all__ = [
-    "IDENTITY", "BodyFilter", "Hooks", "Job", "Placement", "Reply", "Spec", "Stage", "ValidationError", "jobs_of",
+    "IDENTITY", "BodyFilter", "Hooks", "Job", "Placement", "Reply", "Spec", "Stage", "ValidationError", "bound", "jobs_of",
 ]  # fmt: skip

@@ -181,6 +181,24 @@ class Ports:
             raise MissingPort("fetch")
         return self._fetch
 
+    def afresh(self) -> Ports:
+        """The same ports with an account of used cells of their own: one generation's."""
+        return self._derived(self.owner, set())
+
+    def _derived(self, owner: str, used: set[Hashable]) -> Ports:
+        return Ports(
+            clock=self._clock,
+            random=self._random,
+            counters=self.counters,
+            fetch=self._fetch,
+            revocations=self.revocations,
+            events=self.events,
+            cells=self.cells,
+            lock=self.lock,
+            owner=owner,
+            used=used,
+        )
+
     @property
     def used(self) -> frozenset[Hashable]:
         """The keys of every cell that was asked for through these ports or ones derived from them."""
@@ -194,15 +212,4 @@ class Ports:
 
     def owned_by(self, owner: str) -> Ports:
         """The same ports for another owner; cells used through either are accounted together."""
-        return Ports(
-            clock=self._clock,
-            random=self._random,
-            counters=self.counters,
-            fetch=self._fetch,
-            revocations=self.revocations,
-            events=self.events,
-            cells=self.cells,
-            lock=self.lock,
-            owner=owner,
-            used=self._used,
-        )
+        return self._derived(owner, self._used)

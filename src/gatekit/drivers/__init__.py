@@ -1,0 +1,1 @@
+"""Drivers: turn a server's interface into an exchange, run the compiled steps, perform the verdict."""

@@ -1,0 +1,123 @@
+"""Writing an answer, whoever gave it: response hooks, body filters, the messages, and the one observation at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from gatekit.core.exchange import Exchange
+from gatekit.core.head import ResponseHead
+from gatekit.core.headers import Headers
+from gatekit.core.outcome import Fault, Outcome, client_gone, finished, unfinished
+from gatekit.core.pipeline import Pipeline
+from gatekit.core.policy import BodyFilter
+from gatekit.core.verdict import Reply, render
+from gatekit.errors import ResponseTruncated
+
+
+class Answer:
+    """One exchange's response on its way out, whichever the driver (`send` is ASGI's).
+
+    `entered` is how many policies see it, `status` what was sent, `bodiless` that no body may follow.
+    """
+
+    __slots__ = ("bodiless", "entered", "exchange", "filters", "over", "pipeline", "send", "status")
+
+    def __init__(self, exchange: Exchange, pipeline: Pipeline, send: Any = None) -> None:
+        self.exchange = exchange
+        self.pipeline = pipeline
+        self.send = send
+        self.entered = 0
+        self.filters: list[BodyFilter] = []
+        self.status: int | None = None
+        self.bodiless = False
+        self.over = False
+
+    def settle(self, head: ResponseHead) -> tuple[ResponseHead, bytes] | None:
+        """Run the response hooks on `head`. None if it stands; else what replaces it, already through its own hooks.
+
+        A hook that fails is refused with 500, which then passes the policies outside of it: each of them may fail too.
+        """
+        exchange, pipeline = self.exchange, self.pipeline
+        failure, entered = pipeline.respond(exchange, head, self.entered, self.filters)
+        replaced: tuple[ResponseHead, bytes] | None = None
+        while failure is not None:
+            pipeline.refused(exchange, pipeline.kinds[entered], failure)
+            self.filters = []
+            replaced = render(failure, exchange, pipeline.shape)
+            failure, entered = pipeline.respond(exchange, replaced[0], entered, self.filters)
+        final = head if replaced is None else replaced[0]
+        self.status = final.status
+        self.bodiless = exchange.method == "HEAD" or not final.has_body
+        if exchange.fault is None and final.status >= 500:
+            if exchange.reason is not None:
+                exchange.fault = Fault.GATEWAY
+            else:
+                exchange.fault = Fault.APP if pipeline.destination is None else Fault.UPSTREAM
+        exchange.report()
+        return replaced
+
+    def filtered(self, data: bytes, last: bool) -> bytes:
+        """A part of the body as the filters leave it, innermost first."""
+        try:
+            for one in self.filters:
+                data = one.feed(data) if data else b""
+                if last:
+                    data += one.finish()
+        except Exception as error:
+            # The response has begun: all that is left is to cut it, so that nobody takes it for whole.
+            self.pipeline.failed(self.exchange, type(one).__name__, "body_filter", error)
+            self.finish(unfinished(self.status, reason="policy.failed", fault=Fault.GATEWAY))
+            raise ResponseTruncated(f"request {self.exchange.request_id}: a body filter raised") from error
+        return b"" if self.bodiless else data
+
+    def finish(self, outcome: Outcome) -> None:
+        """Tell the policies how it ended. Only the first call counts."""
+        if not self.over:
+            self.over = True
+            exchange = self.exchange
+            if exchange.parent is not None:
+                exchange.report()
+            if self.pipeline.observes:
+                self.pipeline.observe(exchange, outcome, self.entered)
+
+    def outcome(self) -> Outcome:
+        """The outcome of a response that was sent whole."""
+        exchange = self.exchange
+        reason = exchange.reason
+        return finished(self.status or 0, reason=reason, ours=reason is not None, fault=exchange.fault)
+
+
+async def write(out: Answer, head: ResponseHead, body: bytes) -> None:
+    """Send a whole response and observe it."""
+    try:
+        await out.send({"type": "http.response.start", "status": head.status, "headers": head.raw})
+        if out.filters:
+            body = out.filtered(body, True)
+        elif out.bodiless:
+            body = b""
+        out.exchange.sent += len(body)
+        await out.send({"type": "http.response.body", "body": body, "more_body": False})
+    except OSError:
+        out.finish(client_gone())
+        return
+    except asyncio.CancelledError:
+        out.finish(client_gone())
+        raise
+    out.finish(out.outcome())
+
+
+async def answer(out: Answer, reply: Reply) -> None:
+    """Give `reply` as the whole answer."""
+    head, body = render(reply, out.exchange, out.pipeline.shape)
+    replaced = out.settle(head)
+    if replaced is not None:
+        head, body = replaced
+    await write(out, head, body)
+
+
+def trailers_of(out: Answer, raw: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Trailers as the hooks leave them."""
+    trailers = Headers(raw)
+    out.pipeline.trail(out.exchange, trailers, out.entered)
+    return trailers.raw

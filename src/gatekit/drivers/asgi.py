@@ -1,0 +1,171 @@
+"""The ASGI driver: one request or WebSocket from the server's three callables to the last byte, policies included.
+
+It never decides anything: it makes the exchange, runs the compiled pipeline in order, performs the verdict, and says
+once how it ended. The plan is read once, at the door, and kept to the last byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote
+
+from gatekit.core.destination import Destination
+from gatekit.core.exchange import Exchange
+from gatekit.core.headers import Headers
+from gatekit.core.outcome import client_gone
+from gatekit.core.paths import encode
+from gatekit.core.pipeline import Pipeline
+from gatekit.core.plan import Plan
+from gatekit.core.verdict import Reply
+from gatekit.drivers.answer import Answer, answer
+from gatekit.drivers.body import AsgiBody, declared_length
+from gatekit.drivers.embed import embed
+from gatekit.drivers.forward import forward
+from gatekit.drivers.steps import decide
+from gatekit.drivers.watch import Watches
+from gatekit.drivers.websocket import websocket
+from gatekit.errors import ClientDisconnected
+
+if TYPE_CHECKING:
+    from asgiref.typing import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
+
+_STATELESS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE"))
+
+
+class PlanSource(Protocol):
+    """Whoever holds the plan in force. Reading it is one attribute; a reload replaces it in one assignment."""
+
+    @property
+    def plan(self) -> Plan: ...
+
+
+class AsgiDriver:
+    """An ASGI application that runs a plan; behind it `app`, or the plan's destinations.
+
+    `now` is a monotonic clock; `enter` is called for each exchange in the loop that serves it, before anything else.
+    """
+
+    __slots__ = ("_enter", "_now", "_source", "_watches", "app")
+
+    def __init__(
+        self,
+        source: PlanSource,
+        *,
+        now: Callable[[], float],
+        app: ASGI3Application | None = None,
+        enter: Callable[[], None] | None = None,
+    ) -> None:
+        self._source = source
+        self._now = now
+        self._enter = enter
+        self._watches: Watches | None = None
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            await self._http(scope, receive, send)
+        elif kind == "websocket":
+            await self._websocket(scope, receive, send)
+        elif self.app is not None:
+            await self.app(scope, receive, send)
+        else:
+            raise RuntimeError(f"this gateway does not serve scopes of type {kind!r}")
+
+    async def _http(self, scope: Any, receive: Any, send: Any) -> None:
+        plan = self._source.plan
+        if self._enter is not None:
+            self._enter()
+        headers = Headers(scope["headers"], shared=True)
+        version = scope["http_version"]
+        body = AsgiBody(receive, declared_length(headers, version))
+        client = scope.get("client")
+        exchange = Exchange(
+            "http", scope["method"], scope["scheme"], headers, client[0] if client else None, version, scope,
+            plan.door, body, self._now(),
+        )  # fmt: skip
+        prefix, pipeline = _admit(plan, exchange, scope)
+        out = Answer(exchange, pipeline, send)
+        try:
+            reply, entered = await decide(exchange, pipeline)
+        except ClientDisconnected:
+            out.entered = exchange.cursor + 1
+            out.finish(client_gone())
+            return
+        except asyncio.CancelledError:
+            out.entered = exchange.cursor + 1
+            out.finish(client_gone())
+            raise
+        out.entered = entered
+        if reply is not None:
+            await answer(out, reply)
+            return
+        destination = pipeline.destination
+        if destination is not None:
+            await self._forward(destination, out, receive, body)
+        elif self.app is not None:
+            await embed(self.app, out, scope, receive, body, prefix)
+        else:
+            await answer(out, Reply(500, "router.no_destination"))
+
+    async def _forward(self, destination: Destination, out: Answer, receive: Any, body: AsgiBody) -> None:
+        exchange = out.exchange
+        watches = self._watches
+        loop = asyncio.get_running_loop()
+        if watches is None or watches.loop is not loop:
+            watches = self._watches = Watches(loop)
+        try:
+            if body.length is None and exchange.method in _STATELESS and exchange.http_version not in ("1.1", "1.0"):
+                await body.peek()
+            watch = watches.add(receive, body)
+            try:
+                await forward(destination, out)
+            except asyncio.CancelledError as error:
+                if not watch.absorb(error):
+                    raise
+                out.finish(client_gone())
+            finally:
+                watch.stop()
+        except ClientDisconnected:
+            out.finish(client_gone())
+        except asyncio.CancelledError:
+            out.finish(client_gone())
+            raise
+
+    async def _websocket(self, scope: Any, receive: Any, send: Any) -> None:
+        plan = self._source.plan
+        if self._enter is not None:
+            self._enter()
+        client = scope.get("client")
+        body = AsgiBody(receive, 0)
+        body.done = True
+        exchange = Exchange(
+            "websocket", "GET", scope.get("scheme", "ws"), Headers(scope["headers"], shared=True),
+            client[0] if client else None, scope.get("http_version", "1.1"), scope, plan.door, body, self._now(),
+        )  # fmt: skip
+        prefix, pipeline = _admit(plan, exchange, scope)
+        await websocket(exchange, pipeline, self.app, scope, receive, send, prefix)
+
+
+def _admit(plan: Plan, exchange: Exchange, scope: Any) -> tuple[str, Pipeline]:
+    """Take the exchange through the plan's door. The prefix is where a framework mounted us: routes do not see it, and
+    an app behind us gets it back."""
+    outer = scope.get("gatekit")
+    if outer is not None:
+        exchange.inherit(outer)
+    raw = scope.get("raw_path")
+    path = scope["path"]
+    # A middleware outside of us may have changed `path` alone: then what it wrote is what is meant.
+    if raw is None or (unquote(raw.decode("latin-1")) != path if b"%" in raw or not path.isascii() else
+                       raw != path.encode("latin-1")):  # fmt: skip
+        raw = encode(path)
+    prefix = scope.get("root_path", "")
+    if prefix:
+        mounted = encode(prefix)
+        if raw.startswith(mounted) and raw[len(mounted) : len(mounted) + 1] in (b"/", b""):
+            raw = raw[len(mounted) :] or b"/"
+        else:
+            prefix = ""
+    return prefix, plan.admit(exchange, raw, scope.get("query_string", b""))

@@ -1,0 +1,171 @@
+"""Standing in front of an app: it gets the request as the policies left it, and its messages pass the hooks.
+
+Its exceptions go up unchanged: its server and its own error middleware must see them, once. What it sends is passed on
+message by message, as it comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from gatekit.core.exchange import Exchange
+from gatekit.core.head import ResponseHead
+from gatekit.core.outcome import Fault, client_gone, raised, unfinished
+from gatekit.core.paths import canonical
+from gatekit.drivers.answer import Answer, trailers_of, write
+from gatekit.drivers.body import AsgiBody
+from gatekit.errors import ResponseTruncated
+
+_FILE_EXTENSIONS = ("http.response.pathsend", "http.response.zerocopysend")
+
+
+def inner_scope(exchange: Exchange, scope: Any, prefix: str, *, filters: bool) -> dict[str, Any]:
+    """A shallow copy of the scope as the app behind is to see it: canonical path, headers, identity, the exchange.
+
+    `scope["state"]` is the server's own per-request copy (ASGI lifespan state), and what frameworks share through it
+    must stay shared; so it gets our stack and is not copied.
+    """
+    inner = dict(scope)
+    raw = exchange.target_path
+    path = exchange.path if not exchange.rewritten else canonical(raw, merge_slashes=False).path
+    if prefix:
+        path = prefix.rstrip("/") + path
+        raw = scope.get("raw_path", b"")[: -len(exchange.raw_path)] + raw if scope.get("raw_path") else raw
+    inner["path"] = path
+    inner["raw_path"] = raw
+    inner["query_string"] = exchange.target_query
+    host = exchange.target_host
+    if host is not None:
+        exchange.headers.set(b"host", host)
+    inner["headers"] = exchange.headers.raw
+    inner["gatekit"] = exchange
+    state = inner.get("state")
+    if state is None:
+        state = inner["state"] = {}
+    state["gatekit"] = (*state.get("gatekit", ()), exchange)
+    identity = exchange.identity
+    if identity is not None and "user" not in scope:
+        # What Starlette's `request.user` and `request.auth.scopes` read, by duck typing.
+        inner["user"] = identity
+        inner["auth"] = identity
+    if filters and "extensions" in scope and scope["extensions"]:
+        inner["extensions"] = {
+            name: value for name, value in scope["extensions"].items() if name not in _FILE_EXTENSIONS
+        }
+    return inner
+
+
+class _Outgoing:
+    """`send` for the app behind."""
+
+    __slots__ = ("_out", "_replaced", "_send", "_started", "_trailers", "open")
+
+    def __init__(self, out: Answer) -> None:
+        self._out = out
+        self._send = out.send
+        self._started = False
+        self._replaced = False
+        self._trailers = False
+        self.open = True
+
+    async def __call__(self, message: Any) -> None:
+        if self._replaced:
+            # A hook failed and the client has been told so: what the app still says is not for anyone.
+            return
+        kind = message["type"]
+        out = self._out
+        try:
+            if kind == "http.response.body":
+                await self._body(out, message)
+            elif kind == "http.response.start":
+                await self._start(out, message)
+            elif kind == "http.response.trailers":
+                await self._trail(out, message)
+            else:
+                await self._send(message)
+                if kind in _FILE_EXTENSIONS and not message.get("more_body", False):
+                    self._last(out)
+        except (OSError, asyncio.CancelledError):
+            out.finish(client_gone())
+            raise
+
+    async def _start(self, out: Answer, message: Any) -> None:
+        head = ResponseHead(message["status"], list(message.get("headers", ())))
+        replaced = out.settle(head)
+        if replaced is not None:
+            self._replaced = True
+            self.open = False
+            await write(out, *replaced)
+            return
+        self._trailers = bool(message.get("trailers", False))
+        self._started = True
+        await self._send({**message, "status": head.status, "headers": head.raw})
+
+    async def _body(self, out: Answer, message: Any) -> None:
+        last = not message.get("more_body", False)
+        if out.filters:
+            message = {**message, "body": out.filtered(message.get("body", b""), last)}
+        out.exchange.sent += len(message.get("body", b""))
+        if last and not self._trailers:
+            self.open = False
+            out.exchange.report()
+            await self._send(message)
+            out.finish(out.outcome())
+        else:
+            await self._send(message)
+
+    async def _trail(self, out: Answer, message: Any) -> None:
+        headers = trailers_of(out, list(message.get("headers", ())))
+        await self._send({**message, "headers": headers})
+        if not message.get("more_trailers", False):
+            self._last(out)
+
+    def _last(self, out: Answer) -> None:
+        self.open = False
+        out.finish(out.outcome())
+
+    @property
+    def started(self) -> bool:
+        return self._started
+
+
+class _Incoming:
+    """`receive` for the app behind: replays what policies read, and notices a client that leaves too soon."""
+
+    __slots__ = ("_body", "_out")
+
+    def __init__(self, out: Answer, body: AsgiBody) -> None:
+        self._out = out
+        self._body = body
+
+    async def __call__(self) -> Any:
+        message = await self._body.replay()
+        if message["type"] == "http.disconnect":
+            self._out.finish(client_gone())
+        return message
+
+
+async def embed(app: Any, out: Answer, scope: Any, receive: Any, body: AsgiBody, prefix: str) -> None:
+    """Run `app` for this exchange."""
+    pipeline = out.pipeline
+    exchange = out.exchange
+    inner = inner_scope(exchange, scope, prefix, filters=pipeline.filters)
+    send: Any = out.send
+    outgoing: _Outgoing | None = None
+    if pipeline.responds or pipeline.observes or pipeline.trailers or exchange.queue is not None:
+        send = outgoing = _Outgoing(out)
+    if pipeline.observes or not body.untouched:
+        receive = _Incoming(out, body)
+    try:
+        await app(inner, receive, send)
+    except ResponseTruncated:
+        raise
+    except asyncio.CancelledError:
+        out.finish(client_gone())
+        raise
+    except BaseException as error:
+        out.finish(raised(out.status, error))
+        raise
+    if outgoing is not None and outgoing.open:
+        out.finish(unfinished(out.status, reason="app.incomplete", fault=Fault.APP))

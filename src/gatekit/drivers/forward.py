@@ -1,0 +1,104 @@
+"""Forwarding: one destination asked, its answer passed on part by part. A short body never looks like a whole one."""
+
+from __future__ import annotations
+
+import logging
+
+from gatekit.core.destination import Destination, Response
+from gatekit.core.head import ResponseHead
+from gatekit.core.outcome import Fault, client_gone, unfinished
+from gatekit.core.verdict import Reply
+from gatekit.drivers.answer import Answer, answer, trailers_of, write
+from gatekit.errors import ClientDisconnected, ResponseTruncated, UpstreamError
+
+_log = logging.getLogger("gatekit")
+
+
+def broken(out: Answer, error: Exception) -> Reply:
+    """The answer for a destination that gave none. What went wrong is for the log, not for the client."""
+    exchange = out.exchange
+    if isinstance(error, UpstreamError):
+        reply = Reply(error.status, error.reason)
+        _log.warning("no answer for request %s: %s", exchange.request_id, error)
+    else:
+        reply = Reply(502, "upstream.failed")
+        _log.error("a destination raised for request %s", exchange.request_id, exc_info=error)
+    exchange.fault = Fault.UPSTREAM
+    exchange.reason = reply.reason
+    return reply
+
+
+async def forward(destination: Destination, out: Answer) -> None:
+    """Ask `destination` and send what it answers. Raises ClientDisconnected, or ResponseTruncated after the start."""
+    try:
+        response = await destination.open(out.exchange)
+    except ClientDisconnected:
+        raise
+    except Exception as error:
+        await answer(out, broken(out, error))
+        return
+    try:
+        await _relay(response, out)
+    finally:
+        response.close()
+
+
+async def _relay(response: Response, out: Answer) -> None:
+    exchange, send = out.exchange, out.send
+    head = ResponseHead(response.status, response.headers)
+    replaced = out.settle(head)
+    if replaced is not None:
+        await write(out, *replaced)
+        return
+    trailing = "http.response.trailers" in (exchange.scope.get("extensions") or ()) and _wants_trailers(out)
+    start = {"type": "http.response.start", "status": head.status, "headers": head.raw}
+    if trailing:
+        start["trailers"] = True
+    try:
+        await send(start)
+        if out.filters or out.bodiless:
+            await _relay_filtered(response, out)
+        else:
+            last = False
+            while not last:
+                part, last = response.take()
+                if not part and not last:
+                    part = await response.read()
+                    last = not part
+                exchange.sent += len(part)
+                await send({"type": "http.response.body", "body": part, "more_body": not last})
+        if trailing:
+            raw = trailers_of(out, response.trailers)
+            await send({"type": "http.response.trailers", "headers": raw, "more_trailers": False})
+    except UpstreamError as error:
+        out.finish(unfinished(out.status, reason=error.reason, fault=Fault.UPSTREAM))
+        raise ResponseTruncated(f"request {exchange.request_id}: {error}") from error
+    except OSError:
+        out.finish(client_gone())
+        return
+    except ResponseTruncated:
+        raise
+    except Exception as error:
+        out.finish(unfinished(out.status, reason="upstream.failed", fault=Fault.GATEWAY))
+        raise ResponseTruncated(f"request {exchange.request_id}: {error!r}") from error
+    out.finish(out.outcome())
+
+
+async def _relay_filtered(response: Response, out: Answer) -> None:
+    """As `_relay` does it, through the filters; parts that a filter keeps back are not sent."""
+    last = False
+    while not last:
+        part, last = response.take()
+        if not part and not last:
+            part = await response.read()
+            last = not part
+        part = out.filtered(part, last)
+        if part or last:
+            out.exchange.sent += len(part)
+            await out.send({"type": "http.response.body", "body": part, "more_body": not last})
+
+
+def _wants_trailers(out: Answer) -> bool:
+    """Whether this client said that it takes trailers (RFC 9110 section 6.5.1)."""
+    value = out.exchange.headers.get_bytes(b"te")
+    return value is not None and b"trailers" in value.lower()

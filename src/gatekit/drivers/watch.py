@@ -1,0 +1,96 @@
+"""Watching for a client that goes away while its answer is on its way: `send` does not tell, only `receive` does.
+
+A `receive` that waits costs a task (10 µs), and most answers come sooner than that matters. So exchanges are put on a
+list, and one coarse timer per loop starts a watch for those that are still there after a few milliseconds and whose
+body has been read (a `receive` before that would take the body away).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import Context
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asgiref.typing import ASGIReceiveCallable
+
+    from gatekit.drivers.body import AsgiBody
+
+SWEEP = 0.005
+"""Seconds between two looks. An answer that takes less than one or two of them is never watched."""
+
+
+class Watch:
+    """One exchange's watch. `gone` says that the client left; the task that answers it was then cancelled."""
+
+    __slots__ = ("_receive", "_task", "_watcher", "body", "gone", "over", "seen")
+
+    def __init__(self, receive: ASGIReceiveCallable, body: AsgiBody, task: asyncio.Task[object]) -> None:
+        self._receive = receive
+        self._task = task
+        self._watcher: asyncio.Task[None] | None = None
+        self.body = body
+        self.gone = False
+        self.over = False
+        self.seen = False
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to wait for the disconnect. In an empty context: nothing of the caller's may leak into it."""
+        self._watcher = loop.create_task(self._run(), context=Context())
+
+    async def _run(self) -> None:
+        while not self.over:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                if not self.over:
+                    self.gone = True
+                    self._task.cancel()
+                return
+
+    def stop(self) -> None:
+        """The exchange is over: what comes now is no longer its business."""
+        self.over = True
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def absorb(self, error: asyncio.CancelledError) -> bool:
+        """Whether this cancellation was the watch's own, and nobody else's at the same time; then it is taken back."""
+        return self.gone and self._task.uncancel() == 0
+
+
+class Watches:
+    """The exchanges of one loop that nobody watches yet, and the timer that looks at them while there are any."""
+
+    __slots__ = ("_armed", "_waiting", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._waiting: list[Watch] = []
+        self._armed = False
+
+    def add(self, receive: ASGIReceiveCallable, body: AsgiBody) -> Watch:
+        """Put the running task's exchange on the list."""
+        task = asyncio.current_task(self.loop)
+        if task is None:
+            raise RuntimeError("an ASGI application must be run by a task of its event loop")
+        watch = Watch(receive, body, task)
+        self._waiting.append(watch)
+        if not self._armed:
+            self._armed = True
+            self.loop.call_later(SWEEP, self._sweep, context=Context())
+        return watch
+
+    def _sweep(self) -> None:
+        still: list[Watch] = []
+        for watch in self._waiting:
+            if watch.over:
+                continue
+            if watch.seen and (watch.body.done or watch.body.length == 0):
+                watch.start(self.loop)
+            else:
+                watch.seen = True
+                still.append(watch)
+        self._waiting = still
+        self._armed = bool(still)
+        if still:
+            self.loop.call_later(SWEEP, self._sweep, context=Context())

@@ -1,0 +1,240 @@
+"""WebSockets through the driver: the same policies on the handshake, then messages both ways.
+
+A refusal before the handshake is a whole HTTP response where the server can send one (the denial extension), else a
+close, which servers turn into 403.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from gatekit.core.destination import Destination, WebSocketDestination
+from gatekit.core.exchange import Exchange
+from gatekit.core.head import ResponseHead
+from gatekit.core.headers import RawHeaders
+from gatekit.core.outcome import Fault, client_gone, finished, raised, unfinished
+from gatekit.core.pipeline import Pipeline
+from gatekit.core.verdict import Reply, render
+from gatekit.drivers.answer import Answer
+from gatekit.drivers.embed import inner_scope
+from gatekit.drivers.forward import broken
+from gatekit.drivers.steps import decide
+from gatekit.errors import ClientDisconnected, UpstreamError
+
+DENIAL = "websocket.http.response"
+POLICY_VIOLATION = 1008
+ABNORMAL = 1006
+_NORMAL_ENDS = frozenset((1000, 1001, 1005))
+
+
+async def websocket(
+    exchange: Exchange, pipeline: Pipeline, app: Any, scope: Any, receive: Any, send: Any, prefix: str
+) -> None:
+    """Take one WebSocket scope through its pipeline."""
+    out = Answer(exchange, pipeline, send)
+    try:
+        reply, out.entered = await decide(exchange, pipeline)
+    except asyncio.CancelledError:
+        out.entered = exchange.cursor + 1
+        out.finish(client_gone())
+        raise
+    destination = pipeline.destination
+    if reply is None and destination is None and app is not None:
+        await _embed(app, out, scope, receive, send, prefix)
+        return
+    message = await receive()
+    if message["type"] != "websocket.connect":
+        out.finish(client_gone())
+        return
+    if reply is None and destination is None:
+        reply = Reply(500, "router.no_destination")
+    if reply is not None:
+        await deny(out, *render(reply, exchange, pipeline.shape))
+    elif destination is not None:
+        await _forward(destination, out, Session(out, receive))
+
+
+async def deny(out: Answer, head: ResponseHead, body: bytes) -> None:
+    """Refuse the handshake with this response, once its hooks have seen it."""
+    replaced = out.settle(head)
+    if replaced is not None:
+        head, body = replaced
+    await _refuse(out, head, body)
+
+
+async def _refuse(out: Answer, head: ResponseHead, body: bytes) -> None:
+    try:
+        if DENIAL in (out.exchange.scope.get("extensions") or ()):
+            await out.send({"type": f"{DENIAL}.start", "status": head.status, "headers": head.raw})
+            body = out.filtered(body, True)
+            out.exchange.sent += len(body)
+            await out.send({"type": f"{DENIAL}.body", "body": body, "more_body": False})
+        else:
+            await out.send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": ""})
+    except OSError:
+        out.finish(client_gone())
+        return
+    out.finish(out.outcome())
+
+
+def _ended(out: Answer, code: int) -> None:
+    out.finish(finished(101, reason=out.exchange.reason, ours=False) if code in _NORMAL_ENDS else client_gone())
+
+
+class Session:
+    """`core.destination.WebSocketSession` over the server's callables."""
+
+    __slots__ = ("_out", "_receive", "accepted", "closed", "code", "subprotocols")
+
+    def __init__(self, out: Answer, receive: Any) -> None:
+        self._out = out
+        self._receive = receive
+        self.subprotocols: list[str] = list(out.exchange.scope.get("subprotocols") or ())
+        self.accepted = False
+        self.closed = False
+        self.code = ABNORMAL
+
+    async def accept(self, subprotocol: str | None, headers: RawHeaders) -> None:
+        head = ResponseHead(101, list(headers))
+        replaced = self._out.settle(head)
+        if replaced is not None:
+            self.closed = True
+            await _refuse(self._out, *replaced)
+            raise ClientDisconnected("the handshake was refused by a response hook")
+        self.accepted = True
+        await self._out.send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": head.raw})
+
+    async def deny(self, head: ResponseHead, body: bytes) -> None:
+        self.closed = True
+        await deny(self._out, head, body)
+
+    async def receive(self) -> str | bytes | None:
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            self.code = message.get("code", 1005) or 1005
+            self.closed = True
+            _ended(self._out, self.code)
+            return None
+        text: str | None = message.get("text")
+        return message["bytes"] if text is None else text
+
+    async def send(self, message: str | bytes) -> None:
+        key = "text" if isinstance(message, str) else "bytes"
+        self._out.exchange.sent += len(message)
+        await self._out.send({"type": "websocket.send", key: message})
+
+    async def close(self, code: int, reason: str) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        await self._out.send({"type": "websocket.close", "code": code, "reason": reason})
+        self._out.finish(finished(101, reason=self._out.exchange.reason, ours=False))
+
+    @property
+    def close_code(self) -> int:
+        return self.code
+
+
+async def _forward(destination: Destination, out: Answer, session: Session) -> None:
+    if not isinstance(destination, WebSocketDestination):
+        await deny(out, *render(Reply(501, "upstream.no_websocket"), out.exchange, out.pipeline.shape))
+        return
+    try:
+        await destination.websocket(out.exchange, session)
+    except ClientDisconnected:
+        out.finish(client_gone())
+    except asyncio.CancelledError:
+        out.finish(client_gone())
+        raise
+    except Exception as error:
+        reply = broken(out, error)
+        if session.accepted:
+            out.finish(unfinished(101, reason=reply.reason, fault=Fault.UPSTREAM))
+            if not session.closed:
+                session.closed = True
+                # 1014: a gateway got no proper answer from its upstream (IANA WebSocket close code registry).
+                await out.send({"type": "websocket.close", "code": 1014, "reason": ""})
+            if not isinstance(error, UpstreamError):
+                raise
+        elif not session.closed:
+            await deny(out, *render(reply, out.exchange, out.pipeline.shape))
+    else:
+        if not session.closed:
+            await session.close(1000, "")
+
+
+class _Outgoing:
+    """`send` for an app that serves the WebSocket itself."""
+
+    __slots__ = ("_accepted", "_ended", "_out", "_send", "refused")
+
+    def __init__(self, out: Answer, send: Any) -> None:
+        self._out = out
+        self._send = send
+        self._accepted = False
+        self._ended = False
+        self.refused = False
+
+    async def __call__(self, message: Any) -> None:
+        if self.refused:
+            return
+        kind = message["type"]
+        out = self._out
+        if kind == "websocket.accept" and not self._accepted:
+            await self._accept(out, message)
+        elif kind == f"{DENIAL}.start":
+            head = ResponseHead(message["status"], list(message.get("headers", ())))
+            replaced = out.settle(head)
+            if replaced is not None:
+                self.refused = True
+                await _refuse(out, *replaced)
+            else:
+                await self._send({**message, "status": head.status, "headers": head.raw})
+        elif kind == f"{DENIAL}.body":
+            last = not message.get("more_body", False)
+            await self._send({**message, "body": out.filtered(message.get("body", b""), last)})
+            if last:
+                out.finish(out.outcome())
+        elif kind == "websocket.close" and not self._accepted:
+            # The server answers 403 by itself; the hooks see the head that it will send, though they cannot change it.
+            out.settle(ResponseHead(403))
+            await self._send(message)
+            out.finish(out.outcome())
+        else:
+            await self._send(message)
+            if kind == "websocket.close":
+                out.finish(finished(101, reason=out.exchange.reason, ours=False))
+            elif kind == "websocket.send":
+                out.exchange.sent += len(message.get("bytes") or message.get("text") or b"")
+
+    async def _accept(self, out: Answer, message: Any) -> None:
+        head = ResponseHead(101, list(message.get("headers", ())))
+        replaced = out.settle(head)
+        if replaced is not None:
+            self.refused = True
+            await _refuse(out, *replaced)
+            return
+        self._accepted = True
+        await self._send({**message, "headers": head.raw})
+
+
+async def _embed(app: Any, out: Answer, scope: Any, receive: Any, send: Any, prefix: str) -> None:
+    inner = inner_scope(out.exchange, scope, prefix, filters=False)
+    outgoing = _Outgoing(out, send)
+
+    async def incoming() -> Any:
+        message = await receive()
+        if message["type"] == "websocket.disconnect":
+            _ended(out, message.get("code", 1005) or 1005)
+        return message
+
+    try:
+        await app(inner, incoming, outgoing)
+    except asyncio.CancelledError:
+        out.finish(client_gone())
+        raise
+    except BaseException as error:
+        out.finish(raised(out.status, error))
+        raise
+    out.finish(unfinished(out.status, reason="app.incomplete", fault=Fault.APP))

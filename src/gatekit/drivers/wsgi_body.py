@@ -1,0 +1,83 @@
+"""The request body under WSGI: read from `wsgi.input` when asked, never past what the request declares."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from typing import Any
+
+_PART = 64 * 1024
+
+
+class WsgiBody:
+    """`core.exchange.Body` over `wsgi.input`.
+
+    `buffer` reads here and now and never suspends; `read` is for the loop thread and reads in a worker, since the
+    server's stream blocks.
+    """
+
+    __slots__ = ("_input", "_left", "data", "kept", "length")
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        self._input = environ["wsgi.input"]
+        declared = environ.get("CONTENT_LENGTH") or ""
+        self.length: int | None = int(declared) if declared.isdigit() else 0
+        if not declared and (environ.get("wsgi.input_terminated") or environ.get("HTTP_TRANSFER_ENCODING")):
+            # Only a server that marks the end of its stream can be read without a declared length.
+            self.length = None if environ.get("wsgi.input_terminated") else 0
+        self._left = self.length
+        self.data: bytes | None = None
+        self.kept = b""
+
+    def _pull(self, size: int) -> bytes:
+        size = size if self._left is None else min(size, self._left)
+        part: bytes = self._input.read(size) if size else b""
+        if self._left is not None:
+            self._left = self._left - len(part) if part else 0
+        return part
+
+    async def buffer(self, cap: int) -> bytes | None:
+        if self.data is not None:
+            return self.data if len(self.data) <= cap else None
+        if self.length is not None and self.length > cap:
+            return None
+        while len(self.kept) <= cap:
+            part = self._pull(min(_PART, cap + 1 - len(self.kept)))
+            if not part:
+                self.data, self.kept = self.kept, b""
+                self.length = len(self.data)
+                return self.data
+            self.kept += part
+        return None
+
+    async def read(self) -> bytes:
+        if self.data is not None:
+            part, self.data = self.data, b""
+            return part
+        if self.kept:
+            part, self.kept = self.kept, b""
+            return part
+        if self._left == 0:
+            return b""
+        return await asyncio.get_running_loop().run_in_executor(None, self._pull, _PART)
+
+    def rest(self) -> io.BufferedReader:
+        """A stream of what was read already and then of what the server still has."""
+        return io.BufferedReader(_Rest(self))
+
+
+class _Rest(io.RawIOBase):
+    def __init__(self, body: WsgiBody) -> None:
+        self._body = body
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        body = self._body
+        if body.kept:
+            part, body.kept = body.kept[: len(buffer)], body.kept[len(buffer) :]
+        else:
+            part = body._pull(len(buffer))
+        buffer[: len(part)] = part
+        return len(part)

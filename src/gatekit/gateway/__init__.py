@@ -1,0 +1,1 @@
+"""The gateway: the configuration in force, the runtime it lives in, reload and drain."""

@@ -1,0 +1,188 @@
+"""`Gateway`: a whole gateway as one ASGI application, and the configuration in force.
+
+A reload is one assignment. A configuration that is refused changes nothing; requests that are under way finish on the
+generation they began with; the state of what did not change lives on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from gatekit.config.compile import compile_config
+from gatekit.config.documents import config_from
+from gatekit.config.model import Cluster, GatewayConfig, Route
+from gatekit.config.snapshot import Snapshot
+from gatekit.core.destination import Destination
+from gatekit.core.events import ConfigApplied, ConfigRejected, Events
+from gatekit.core.plan import ClusterPlan, Document, SplitPlan
+from gatekit.core.policy import Spec
+from gatekit.core.ports import Ports
+from gatekit.core.verdict import ErrorShape
+from gatekit.drivers.asgi import AsgiDriver
+from gatekit.drivers.wsgi import WsgiDriver
+from gatekit.errors import ConfigRefused
+from gatekit.gateway.lifespan import Lifespan
+from gatekit.gateway.loop_thread import SHARED
+from gatekit.gateway.runtime import Runtime
+from gatekit.gateway.system import system_ports
+from gatekit.providers.file import read_document
+from gatekit.upstream import Pools, make_destination
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+    from asgiref.typing import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
+
+Source = GatewayConfig | Mapping[str, Any] | Document | str | os.PathLike[str]
+"""What a configuration can be given as: the model, a mapping, a document, or the path of a YAML or JSON file."""
+
+
+class Gateway:
+    """A gateway: policies, routes and the clusters they lead to. An ASGI application: `uvicorn module:gateway`.
+
+    Raises ConfigRefused with every finding when the configuration cannot be. `app` serves what no route matches
+    (without it that is 404). `error_shape` writes the bodies of error replies. `ports` are for tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        policies: Sequence[Spec] = (),
+        routes: Sequence[Route] = (),
+        clusters: Mapping[str, Cluster] | None = None,
+        config: GatewayConfig | None = None,
+        app: ASGI3Application | None = None,
+        fallback: bool = False,
+        error_shape: ErrorShape | None = None,
+        ports: Ports | None = None,
+        **settings: Any,
+    ) -> None:
+        if config is None:
+            config = config_from(
+                {"policies": list(policies), "routes": list(routes), "clusters": dict(clusters or {}), **settings}
+            )
+        elif policies or routes or clusters or settings:
+            raise TypeError("Gateway takes either a whole config or policies, routes and clusters, not both")
+        self._ports = system_ports() if ports is None else ports
+        self._shape = error_shape
+        self._fallback = fallback or app is not None
+        self._pools = Pools()
+        self._lock = threading.Lock()
+        self._generations: weakref.WeakSet[Snapshot] = weakref.WeakSet()
+        self.plan: Snapshot = self._compile(config, 1)
+        self._generations.add(self.plan)
+        self.runtime = Runtime(lambda: self.plan.jobs, lost=self._pools.close_loop)
+        self._driver = AsgiDriver(self, now=self._ports.clock.monotonic, app=app, enter=self.runtime.enter)
+        self._app = app
+
+    @classmethod
+    def from_config(cls, source: Source, **options: Any) -> Gateway:
+        """A gateway from a mapping, a document or a file. Raises ConfigRefused."""
+        return cls(config=read(source), **options)
+
+    @property
+    def events(self) -> Events:
+        """Where to subscribe to what happens: `gateway.events.subscribe(RequestRefused, print)`."""
+        return self._ports.events
+
+    @property
+    def generation(self) -> int:
+        """The number of the configuration in force, from 1."""
+        return self.plan.generation
+
+    @property
+    def config(self) -> GatewayConfig:
+        """The configuration in force, as it was asked for."""
+        return self.plan.config
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        else:
+            await self._driver(scope, receive, send)
+
+    def wsgi(self, app: WSGIApplication | None = None) -> WsgiDriver:
+        """The same gateway as a WSGI application, in front of `app` if there is one; it forwards on a loop thread."""
+        enter = partial(self.runtime.enter_on, SHARED.call)
+        return WsgiDriver(self, now=self._ports.clock.monotonic, app=app, enter=enter, loop_thread=lambda: SHARED)
+
+    def apply(self, source: Source) -> Snapshot:
+        """Put a new configuration in force and give its snapshot. Raises ConfigRefused, and then nothing has changed.
+
+        It compiles in the caller's thread; for thousands of routes call it by `asyncio.to_thread`.
+        """
+        with self._lock:
+            try:
+                snapshot = self._compile(read(source), self.plan.generation + 1)
+            except ConfigRefused as refused:
+                self.events.emit(ConfigRejected(self.plan.generation, tuple(map(str, refused.problems))))
+                raise
+            self.plan = snapshot
+            self._generations.add(snapshot)
+            self._tidy()
+        self.runtime.refresh()
+        self.events.emit(ConfigApplied(snapshot.generation, snapshot.digest))
+        return snapshot
+
+    def _compile(self, config: GatewayConfig, generation: int) -> Snapshot:
+        return compile_config(
+            config, ports=self._ports.afresh(), generation=generation, destination=self._destination, shape=self._shape,
+            fallback=self._fallback,
+        )  # fmt: skip
+
+    def _destination(self, plan: ClusterPlan | SplitPlan, ports: Ports) -> Destination:
+        return make_destination(plan, ports, pools=self._pools)
+
+    def _tidy(self) -> None:
+        """Forget state that neither the configuration in force nor one with requests under way asks for."""
+        alive = list(self._generations)
+        self._ports.cells.retain(key for snapshot in alive for key in snapshot.used)
+        self._pools.retain([plan for snapshot in alive for plan in snapshot.cluster_plans])
+
+    async def _lifespan(self, scope: Any, receive: Any, send: Any) -> None:
+        if self._app is not None:
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                await self.aclose()
+            return
+        apps = Lifespan(self.plan.apps)
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            self.runtime.enter()
+            failure = await apps.startup(scope.get("state"))
+            if failure is not None:
+                await send({"type": "lifespan.startup.failed", "message": failure})
+                return
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        failure = await apps.shutdown()
+        await self.aclose()
+        if failure is not None:
+            await send({"type": "lifespan.shutdown.failed", "message": failure})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+
+    async def aclose(self) -> None:
+        """End this loop's jobs and close its upstream connections. The gateway can be used again afterwards."""
+        await self.runtime.close_here()
+        await self._pools.aclose(asyncio.get_running_loop())
+
+
+def read(source: Source) -> GatewayConfig:
+    """The configuration in `source`. Raises ConfigRefused with every finding."""
+    if isinstance(source, GatewayConfig):
+        return source
+    if isinstance(source, Document):
+        return config_from(source)
+    if isinstance(source, Mapping):
+        return config_from(source)
+    return config_from(read_document(source))
+
+
+__all__ = ["Gateway", "Source", "read"]
