@@ -1,0 +1,149 @@
+"""Ports that answer from memory: counters, fetches and revocations whose answers a test decides.
+
+None of them suspends, so a policy bound with them runs without an event loop.
+"""
+
+from __future__ import annotations
+
+import json as _json
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from gatekit.core.ports import Ask, Clock, Fetched, Ports, Taken
+from gatekit.errors import StoreUnavailable
+from gatekit.testing.clock import ManualClock, SeededRandom
+
+
+class FakeCounters:
+    """`Counters` in memory: fixed windows that begin with the first charge of a key. All asks or none are charged.
+
+    `asked` has every question in order. Set `unavailable` and the store is down.
+    """
+
+    __slots__ = ("_clock", "_windows", "asked", "unavailable")
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock: Clock = ManualClock() if clock is None else clock
+        self._windows: dict[tuple[str, int, float], tuple[float, int]] = {}
+        self.asked: list[Ask] = []
+        self.unavailable = False
+
+    async def take(self, asks: Sequence[Ask]) -> Sequence[Taken]:
+        self.asked.extend(asks)
+        if self.unavailable:
+            raise StoreUnavailable("the counters were told to be unavailable")
+        now = self._clock.monotonic()
+        found = [self._window(ask, now) for ask in asks]
+        fits = all(spent + ask.cost <= ask.amount for ask, (_, spent) in zip(asks, found, strict=True))
+        answers = []
+        for ask, (begun, spent) in zip(asks, found, strict=True):
+            left = begun + ask.period - now
+            allowed = spent + ask.cost <= ask.amount
+            if fits:
+                spent += ask.cost
+                self._windows[ask.key, ask.amount, ask.period] = (begun, spent)
+            answers.append(Taken(allowed, max(0, ask.amount - spent), left if spent else 0.0, 0.0 if allowed else left))
+        return answers
+
+    def _window(self, ask: Ask, now: float) -> tuple[float, int]:
+        """When the window of this ask began and what was spent in it."""
+        begun, spent = self._windows.get((ask.key, ask.amount, ask.period), (now, 0))
+        return (now, 0) if now >= begun + ask.period else (begun, spent)
+
+
+class FetchCall(NamedTuple):
+    """One call that a policy made through `FakeFetch`."""
+
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes | None
+    timeout: float
+
+
+class FakeFetch:
+    """A scripted `Fetch`. `calls` has what was asked; a URL that no answer was given for fails the test."""
+
+    __slots__ = ("_answers", "calls")
+
+    def __init__(self) -> None:
+        self._answers: dict[str, deque[Fetched | Exception]] = {}
+        self.calls: list[FetchCall] = []
+
+    def answer(
+        self,
+        url: str,
+        *,
+        status: int = 200,
+        json: Any = None,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        error: Exception | None = None,
+    ) -> FakeFetch:
+        """Add the next answer of `url`; the last one is given again and again. `error` is raised instead."""
+        answer: Fetched | Exception
+        if error is not None:
+            answer = error
+        elif json is not None:
+            answer = Fetched(
+                status, {"content-type": "application/json", **(headers or {})}, _json.dumps(json).encode()
+            )
+        else:
+            answer = Fetched(status, dict(headers or {}), body)
+        self._answers.setdefault(url, deque()).append(answer)
+        return self
+
+    async def __call__(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes | None = None,
+        timeout: float = 5.0,
+    ) -> Fetched:
+        self.calls.append(FetchCall(method, url, tuple(headers), body, timeout))
+        answers = self._answers.get(url)
+        if answers is None:
+            raise AssertionError(
+                f"nothing was scripted for {method} {url}: give it with FakeFetch.answer({url!r}, ...)"
+            )
+        answer = answers.popleft() if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class FakeRevocations:
+    """A `Revocations` list in memory."""
+
+    __slots__ = ("_entries",)
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[dict[str, Any], str]] = []
+
+    def revoke(self, reason: str = "revoked", /, **claims: Any) -> FakeRevocations:
+        """Revoke every token that has all of these claims: `revoke(jti="1")`, `revoke("user left", sub="ann")`."""
+        if not claims:
+            raise ValueError("name at least one claim: an empty set would revoke every token")
+        self._entries.append((claims, reason))
+        return self
+
+    def revoked(self, claims: Mapping[str, Any]) -> str | None:
+        for wanted, reason in self._entries:
+            if all(name in claims and claims[name] == value for name, value in wanted.items()):
+                return reason
+        return None
+
+
+def test_ports(**overrides: Any) -> Ports:
+    """Ports that need nothing from outside: a manual clock, seeded randomness, a fetch with no answers yet.
+
+    There is no shared store unless one is given (`counters=FakeCounters(clock)`): policies keep their own state.
+    """
+    given: dict[str, Any] = {"clock": ManualClock(), "random": SeededRandom(), "fetch": FakeFetch(), "owner": "test"}
+    return Ports(**{**given, **overrides})
+
+
+test_ports.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test

@@ -1,0 +1,249 @@
+"""`Cluster`: a set of endpoints reached over our own connections.
+
+One call of `open` is one attempt on one endpoint: borrow a connection, send the request, wait for the head. The only
+thing tried twice is a kept connection that turned out to be closed: once more, on another connection, and only where
+the first try cannot have had an effect. Retries as a policy stand above this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from gatekit.core.destination import WebSocketSession
+from gatekit.core.events import EndpointFailed
+from gatekit.core.exchange import Exchange
+from gatekit.core.headers import RawHeaders
+from gatekit.core.plan import ClusterPlan
+from gatekit.core.ports import Ports
+from gatekit.errors import UpstreamError
+from gatekit.upstream.balance import make_balancer
+from gatekit.upstream.connection import Connection
+from gatekit.upstream.dial import Target
+from gatekit.upstream.forward import CHUNKED, request_head, response_headers, response_trailers
+from gatekit.upstream.pool import Pool, Pools
+from gatekit.upstream.sweep import Alarm
+from gatekit.upstream.websocket import Tunnel
+
+IDEMPOTENT = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"})
+"""Methods that may be sent twice (RFC 9110 section 9.2.2)."""
+
+
+class ClusterResponse:
+    """An upstream's answer, read straight from its connection."""
+
+    __slots__ = ("_cluster", "_connection", "_place", "_pool", "_trailers", "headers", "status")
+
+    def __init__(self, cluster: Cluster, place: int, pool: Pool, connection: Connection) -> None:
+        self.status = connection.status
+        self.headers: RawHeaders = response_headers(connection.status, connection.headers)
+        self._trailers = connection.trailers
+        self._cluster = cluster
+        self._place = place
+        self._pool = pool
+        self._connection: Connection | None = connection
+
+    @property
+    def trailers(self) -> RawHeaders:
+        """Complete once the body has ended."""
+        return response_trailers(self._trailers) if self._trailers else []
+
+    @trailers.setter
+    def trailers(self, trailers: RawHeaders) -> None:
+        self._trailers = trailers
+
+    def take(self) -> tuple[bytes, bool]:
+        return self._live().take()
+
+    async def read(self) -> bytes:
+        connection = self._live()
+        try:
+            return await connection.read(self._cluster.plan.idle_timeout)
+        except UpstreamError as error:
+            self._cluster.failed(self._place, error)
+            raise
+
+    def close(self) -> None:
+        connection = self._connection
+        if connection is not None:
+            self._connection = None
+            self._pool.release(connection)
+            self._cluster.balancer.done(self._place)
+
+    def _live(self) -> Connection:
+        if self._connection is None:
+            raise RuntimeError("the response was closed")
+        return self._connection
+
+
+class Cluster:
+    """The destination over a ClusterPlan with endpoints. Serves any number of loops."""
+
+    __slots__ = ("_events", "_hosts", "_pools", "_targets", "balancer", "name", "plan")
+
+    def __init__(self, plan: ClusterPlan, ports: Ports, pools: Pools) -> None:
+        self.name = plan.name
+        self.plan = plan
+        self.balancer = make_balancer(plan.balance, plan.name, plan.endpoints, ports)
+        self._events = ports.events
+        self._pools = pools
+        self._targets = tuple(Target(plan, endpoint) for endpoint in plan.endpoints)
+
+    async def open(self, exchange: Exchange) -> ClusterResponse:
+        place = self._pick(exchange)
+        try:
+            target = self._targets[place]
+            pool = self._pools.pool(asyncio.get_running_loop(), target)
+            head, length = request_head(exchange, self._host(exchange, target))
+            connection = await self._attempt(exchange, pool, head, length)
+            try:
+                return ClusterResponse(self, place, pool, connection)
+            except UpstreamError:
+                connection.abort()
+                raise
+        except BaseException as error:
+            self.balancer.done(place)
+            if isinstance(error, UpstreamError):
+                self.failed(place, error)
+            raise
+
+    async def websocket(self, exchange: Exchange, session: WebSocketSession) -> None:
+        place = self._pick(exchange)
+        target = self._targets[place]
+        sweeper = self._pools.on(asyncio.get_running_loop()).sweeper
+        try:
+            tunnel = Tunnel(target, self._host(exchange, target), self.plan, sweeper)
+            await tunnel.carry(exchange, session)
+        except UpstreamError as error:
+            self.failed(place, error)
+            raise
+        finally:
+            self.balancer.done(place)
+
+    def failed(self, place: int, error: UpstreamError) -> None:
+        """Tell who listens, unless the endpoint had no part in it."""
+        if self._events.wants(EndpointFailed) and error.reason.startswith("upstream."):
+            self._events.emit(EndpointFailed(self.name, self._targets[place].name, error.reason))
+
+    def _pick(self, exchange: Exchange) -> int:
+        place = self.balancer.pick()
+        if place < 0:
+            raise UpstreamError("upstream.no_endpoint", self.name, status=503)
+        exchange.backend = self._targets[place].name
+        exchange.attempts += 1
+        return place
+
+    def _host(self, exchange: Exchange, target: Target) -> bytes:
+        return exchange.authority.encode("latin-1") if self.plan.host_header == "client" else target.authority
+
+    async def _attempt(self, exchange: Exchange, pool: Pool, head: bytes, length: int) -> Connection:
+        """A connection on which the head of the answer has arrived."""
+        connection = pool.borrow() or await pool.connect()
+        upload = Upload(exchange, self.plan, length)
+        try:
+            await upload.exchange(connection, head)
+            return connection
+        except UpstreamError as error:
+            connection.abort()
+            stale = connection.reused and not connection.received and error.reason == "upstream.closed"
+            if not stale or not upload.repeatable:
+                raise
+        except BaseException:
+            connection.abort()
+            raise
+        connection = await pool.connect()
+        try:
+            await upload.exchange(connection, head)
+            return connection
+        except BaseException:
+            connection.abort()
+            raise
+
+
+class Upload:
+    """Sends one request and waits for the head of its answer."""
+
+    __slots__ = ("_body", "_length", "_method", "_plan", "_read", "_written")
+
+    def __init__(self, exchange: Exchange, plan: ClusterPlan, length: int) -> None:
+        self._body = exchange.body
+        self._method = exchange.method
+        self._plan = plan
+        self._length = length
+        self._read = 0
+        self._written = False
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the request can be sent again and the first try had no effect."""
+        if self._read:
+            return False
+        return self._method in IDEMPOTENT or (self._length != 0 and not self._written)
+
+    async def exchange(self, connection: Connection, head: bytes) -> None:
+        """Send the request and return once the head of the answer is there. Raises UpstreamError, ClientDisconnected.
+
+        An answer that begins early ends the upload.
+        """
+        plan = self._plan
+        connection.begin(head_only=self._method == "HEAD")
+        length = self._length
+        if length == 0:
+            connection.write(head)
+            connection.request_sent = True
+        else:
+            connection.uploading = True
+            data = self._body.data
+            if data is None:
+                await self._stream(connection, head)
+            else:
+                self._written = True
+                connection.write(head + data)
+                await connection.drain(plan.idle_timeout)
+                connection.request_sent = True
+            connection.uploading = False
+        if not connection.began:
+            await connection.wait_for_head(plan.timeout)
+
+    async def _stream(self, connection: Connection, head: bytes) -> None:
+        length = self._length
+        idle_timeout = self._plan.idle_timeout
+        connection.cork(head)
+        while not connection.began and connection.error is None:
+            data = await self._next_part(connection)
+            if data is None:
+                return
+            if not data:
+                break
+            self._read += len(data)
+            if length != CHUNKED:
+                if self._read > length:
+                    raise UpstreamError("request.bad_length", "more body than was declared", status=400, sent=True)
+                connection.write(data)
+            else:
+                connection.write(b"%x\r\n%b\r\n" % (len(data), data))
+            self._written = True
+            if self._read == length:
+                connection.request_sent = True
+                await connection.drain(idle_timeout)
+                return
+            if connection.write_paused:
+                await connection.drain(idle_timeout)
+        else:
+            return
+        if length != CHUNKED:
+            raise UpstreamError("request.bad_length", "less body than was declared", status=400, sent=True)
+        connection.write(b"0\r\n\r\n")
+        connection.request_sent = True
+
+    async def _next_part(self, connection: Connection) -> bytes | None:
+        """The client's next part, None when the upstream answered or left instead of waiting for it."""
+        try:
+            with Alarm(connection.sweeper, self._plan.idle_timeout) as alarm:
+                connection.alarm = alarm
+                return await self._body.read()
+        except TimeoutError:
+            if connection.began or connection.error is not None:
+                return None
+            raise UpstreamError("request.body_timeout", "the client stopped sending", status=408, sent=True) from None
+        finally:
+            connection.alarm = None

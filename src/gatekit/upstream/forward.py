@@ -1,0 +1,267 @@
+"""What goes on to a destination and what comes back: header rules as pure functions, no I/O.
+
+Order matters. What belongs to the client's hop goes first: the fixed list and whatever the client named in
+`Connection`. Only then is added what the gateway says itself, so that no client can have it removed. Framing
+(Content-Length, Transfer-Encoding) is derived from the body at hand and never copied.
+
+Sources: RFC 9110 sections 7.6 (Connection, Via, hop-by-hop), 8.6 (Content-Length) and 10.1.4 (TE), RFC 7239
+(Forwarded). `Via` is added to requests only: RFC 9110 asks it of a gateway there and leaves responses free.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from gatekit.core.exchange import Exchange
+from gatekit.core.headers import RawHeaders, fold
+from gatekit.core.paths import PathRefused, check_query
+from gatekit.core.verdict import is_grpc
+from gatekit.errors import UpstreamError
+
+CHUNKED: Final = -1
+"""The length of a request body that nobody declared: it is sent chunked."""
+
+HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection", b"http2-settings", b"keep-alive", b"proxy-authenticate", b"proxy-authorization",
+        b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
+    }
+)  # fmt: skip
+
+_PASS, _DROP, _FORWARDING, _CONNECTION, _TE = range(5)
+_REMADE = frozenset({b"content-length", b"expect", b"host", b"x-request-id"})
+_WEBSOCKET = b"sec-websocket-"
+_FORWARDING_NAMES = frozenset({b"forwarded", b"via", b"x-real-ip"})
+_KINDS_KEPT = 1024
+_CONTENT_IS_EXPECTED = frozenset({"PATCH", "POST", "PUT"})
+_NOT_IN_TRAILERS = HOP_BY_HOP | _REMADE | {b"authorization", b"content-encoding", b"content-type", b"set-cookie"}
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_PSEUDONYM = b"gatekit"
+
+_kinds: dict[bytes, int] = {}
+
+
+def forward_headers(exchange: Exchange, host: bytes) -> RawHeaders:
+    """The headers the destination gets, `Host` first, without framing. The list is the caller's.
+
+    `host` is used unless a policy asked for another one. Headers from `exchange.headers` keep their order.
+    """
+    target_host = exchange.target_host
+    out: RawHeaders = [(b"host", host if target_host is None else target_host)]
+    incoming: RawHeaders = []
+    named: list[bytes] = []
+    trailers = False
+    kinds = _kinds
+    for pair in exchange.headers.raw:
+        kind = kinds.get(pair[0])
+        if kind is None:
+            kind = _kind(pair[0])
+        if kind == _PASS:
+            out.append(pair)
+        elif kind == _FORWARDING:
+            incoming.append(pair)
+        elif kind == _CONNECTION:
+            named.append(pair[1])
+        elif kind == _TE:
+            trailers = trailers or b"trailers" in pair[1].lower()
+    if named:
+        names = connection_names(named)
+        if names:
+            out = _without_named(exchange, out, names)
+    if trailers and is_grpc(exchange):
+        out.append((b"te", b"trailers"))
+    _add_forwarding(exchange, out, incoming)
+    out.append((b"x-request-id", exchange.request_id.encode("latin-1")))
+    return out
+
+
+def body_length(exchange: Exchange) -> int:
+    """How many bytes of body go on; CHUNKED where nobody knows, 0 where there is none."""
+    body = exchange.body
+    data = body.data
+    if data is not None:
+        return len(data)
+    length = body.length
+    return CHUNKED if length is None else length
+
+
+def add_framing(exchange: Exchange, headers: RawHeaders, length: int) -> None:
+    """Say in HTTP/1.1 how long the body is. A request without content says so only where content is expected."""
+    if length > 0 or (length == 0 and exchange.method in _CONTENT_IS_EXPECTED):
+        headers.append((b"content-length", b"%d" % length))
+    elif length == CHUNKED:
+        headers.append((b"transfer-encoding", b"chunked"))
+
+
+def request_target(exchange: Exchange) -> bytes:
+    """Path and query as they go on the request line. Raises UpstreamError when a rewrite left an unsafe query."""
+    query = exchange.target_query
+    if not query:
+        return exchange.target_path
+    if exchange.rewritten:
+        try:
+            query = check_query(query)
+        except PathRefused as refused:
+            raise UpstreamError("upstream.bad_target", str(refused), status=500) from None
+    return b"%b?%b" % (exchange.target_path, query)
+
+
+def request_head(exchange: Exchange, host: bytes) -> tuple[bytes, int]:
+    """The head of an HTTP/1.1 request as bytes, and the length of the body that follows it (see `body_length`)."""
+    headers = forward_headers(exchange, host)
+    length = body_length(exchange)
+    add_framing(exchange, headers, length)
+    lines = [b"%b: %b\r\n" % pair for pair in headers]
+    if (b"te", b"trailers") in headers:
+        lines.append(b"connection: te\r\n")
+    line = b"%b %b HTTP/1.1\r\n" % (exchange.method.encode("latin-1"), request_target(exchange))
+    return b"%b%b\r\n" % (line, b"".join(lines)), length
+
+
+def websocket_headers(exchange: Exchange, host: bytes) -> RawHeaders:
+    """The headers of a WebSocket handshake, without those that each hop writes itself."""
+    return [pair for pair in forward_headers(exchange, host) if not pair[0].startswith(_WEBSOCKET)]
+
+
+def upgrade_headers(raw: RawHeaders) -> RawHeaders:
+    """The headers of a 101 response that may travel on: those of the handshake are each hop's own."""
+    return [pair for pair in response_headers(200, raw) if not pair[0].startswith(_WEBSOCKET)]
+
+
+def response_headers(status: int, raw: RawHeaders) -> RawHeaders:
+    """The headers of a response that may travel on. The driver writes framing; a length stays only if it can be true.
+
+    Raises UpstreamError (502) on a status outside 200-599 and on lengths that contradict each other.
+    """
+    if not 200 <= status <= 599:
+        raise UpstreamError("upstream.bad_response", f"status {status}", sent=True)
+    out: RawHeaders = []
+    named: list[bytes] = []
+    coded = False
+    length: bytes | None = None
+    for pair in raw:
+        name = pair[0]
+        if name in HOP_BY_HOP:
+            if name == b"connection":
+                named.append(pair[1])
+            elif name == b"transfer-encoding":
+                coded = True
+        elif name == b"content-length":
+            if not pair[1].isdigit() or (length is not None and length != pair[1]):
+                raise UpstreamError("upstream.bad_response", "contradicting Content-Length", sent=True)
+            if length is None:
+                out.append(pair)
+            length = pair[1]
+        else:
+            out.append(pair)
+    if named:
+        names = connection_names(named)
+        if names:
+            out = [pair for pair in out if pair[0] not in names]
+    if length is not None and (coded or status == 204):
+        out = [pair for pair in out if pair[0] != b"content-length"]
+    return out
+
+
+def response_trailers(raw: RawHeaders) -> RawHeaders:
+    """The trailer fields that may travel on: none that frame, route or authenticate (RFC 9110 section 6.5.1)."""
+    return [pair for pair in raw if pair[0] not in _NOT_IN_TRAILERS]
+
+
+def connection_names(values: list[bytes]) -> frozenset[bytes]:
+    """The header names that these Connection lines list, in lower case, connection options left out."""
+    names = {name.strip().lower() for value in values for name in value.split(b",")}
+    return frozenset(names - {b"", b"close", b"keep-alive", b"upgrade", b"te"})
+
+
+def _kind(name: bytes) -> int:
+    """What becomes of a header of that name. Spellings that somebody could take for one of ours are dropped."""
+    folded = fold(name)
+    forwarding = folded in _FORWARDING_NAMES or folded.startswith(b"x-forwarded-")
+    if folded != name:
+        kind = _DROP if forwarding or folded in HOP_BY_HOP or folded in _REMADE else _PASS
+    elif forwarding:
+        kind = _FORWARDING
+    elif name == b"connection":
+        kind = _CONNECTION
+    elif name == b"te":
+        kind = _TE
+    else:
+        kind = _DROP if name in HOP_BY_HOP or name in _REMADE else _PASS
+    if len(_kinds) < _KINDS_KEPT:
+        _kinds[name] = kind
+    return kind
+
+
+def _without_named(exchange: Exchange, out: RawHeaders, names: frozenset[bytes]) -> RawHeaders:
+    """Without what the client's Connection named, as far as the client sent it.
+
+    A policy's header is another object than any the server handed over, even where the client guessed its value.
+    Without the server's list (WSGI) equal values have to do.
+    """
+    original = exchange.scope.get("headers")
+    if original is None:
+        environ = exchange.scope
+        return [
+            pair
+            for pair in out
+            if pair[0] not in names
+            or environ.get(_environ_key(pair[0])) != pair[1].decode("latin-1")
+            or pair[0] == b"host"
+        ]
+    sent = {id(pair) for pair in original}
+    return [pair for pair in out if pair[0] not in names or id(pair) not in sent]
+
+
+def _environ_key(name: bytes) -> str:
+    key = name.decode("latin-1").upper().replace("-", "_")
+    return key if key == "CONTENT_TYPE" else f"HTTP_{key}"
+
+
+def _add_forwarding(exchange: Exchange, out: RawHeaders, incoming: RawHeaders) -> None:
+    """X-Forwarded-*, Forwarded and Via: a trusted peer's are continued, anybody else's replaced."""
+    peer = exchange.peer
+    address = b"" if peer is None else peer.encode("latin-1", "replace")
+    proto = b"https" if exchange.scheme in ("https", "wss") else b"http"
+    authority = exchange.authority.encode("latin-1")
+    element = b"for=%b;host=%b;proto=%b" % (_node(address), _quoted(authority), proto)
+    via = b"%b %b" % (exchange.http_version.encode("latin-1"), _PSEUDONYM)
+    if incoming and exchange.door.trust.trusts(peer):
+        chains: dict[bytes, list[bytes]] = {b"x-forwarded-for": [], b"forwarded": [], b"via": []}
+        seen = set()
+        for pair in incoming:
+            seen.add(pair[0])
+            if pair[0] in chains:
+                chains[pair[0]].append(pair[1])
+            else:
+                out.append(pair)
+        if address:
+            chains[b"x-forwarded-for"].append(address)
+        chains[b"forwarded"].append(element)
+        chains[b"via"].append(via)
+        out.extend((name, b", ".join(values)) for name, values in chains.items() if values)
+        if b"x-forwarded-proto" not in seen:
+            out.append((b"x-forwarded-proto", proto))
+        if b"x-forwarded-host" not in seen:
+            out.append((b"x-forwarded-host", authority))
+        return
+    if address:
+        out.append((b"x-forwarded-for", address))
+    out.append((b"x-forwarded-proto", proto))
+    out.append((b"x-forwarded-host", authority))
+    out.append((b"forwarded", element))
+    out.append((b"via", via))
+
+
+def _node(address: bytes) -> bytes:
+    """An RFC 7239 node: IPv6 in brackets and quotes, `unknown` for a peer without an address."""
+    if not address:
+        return b"unknown"
+    return b'"[%b]"' % address if b":" in address else _quoted(address)
+
+
+def _quoted(value: bytes) -> bytes:
+    if _TOKEN.fullmatch(value):
+        return value
+    return b'"%b"' % value.replace(b"\\", b"\\\\").replace(b'"', b'\\"')

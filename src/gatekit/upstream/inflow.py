@@ -1,0 +1,100 @@
+"""`Inflow`: what comes from a destination. A head, then parts of a body, then the end or an error.
+
+The receiving half that connections and in-process apps have in common: bounded buffering, one waiter, a swept deadline.
+It does no I/O; who fills it does. One task at a time may wait on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from gatekit.core.headers import RawHeaders
+from gatekit.errors import UpstreamError
+from gatekit.upstream.sweep import Sweeper
+
+HIGH_WATER = 256 * 1024
+"""Bytes of body kept for a slow reader before the writer is held up."""
+
+
+class Inflow:
+    """Filled by its subclass, read by the response. `began` says that the head is there, `ended` that all is."""
+
+    __slots__ = (
+        "began", "buffered", "chunks", "deadline", "ended", "error", "headers", "loop", "paused", "status", "sweeper",
+        "trailers", "waiter",
+    )  # fmt: skip
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sweeper: Sweeper) -> None:
+        self.loop = loop
+        self.sweeper = sweeper
+        self.waiter: asyncio.Future[None] | None = None
+        self.deadline = float("inf")
+        self.clear()
+
+    def clear(self) -> None:
+        """Be ready for another answer."""
+        self.status = 0
+        self.headers: RawHeaders = []
+        self.trailers: RawHeaders = []
+        self.chunks: list[bytes] = []
+        self.buffered = 0
+        self.began = False
+        self.ended = False
+        self.paused = False
+        self.error: UpstreamError | None = None
+
+    def take(self) -> tuple[bytes, bool]:
+        """What has arrived, and whether that was the end. An error shows only in `read`, after what came before it."""
+        chunks = self.chunks
+        if not chunks:
+            return b"", self.ended
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self.chunks = []
+        self.buffered = 0
+        if self.paused:
+            self.paused = False
+            self.resume()
+        return data, self.ended
+
+    async def read(self, idle_timeout: float) -> bytes:
+        """The next part of the body, b"" at its end. Raises UpstreamError when it broke off."""
+        while not self.chunks:
+            if self.ended:
+                return b""
+            if self.error is not None:
+                raise self.error
+            await self.wait(self.sweeper.now() + idle_timeout)
+        return self.take()[0]
+
+    async def wait_for_head(self, seconds: float) -> None:
+        """Return once the head is there. Raises UpstreamError when it will not come."""
+        deadline = self.sweeper.now() + seconds
+        while not self.began:
+            if self.error is not None:
+                raise self.error
+            await self.wait(deadline)
+
+    async def wait(self, deadline: float) -> None:
+        """Until something happens. Past the deadline `expire` is called, which must set `error`."""
+        sweeper = self.sweeper
+        waiter = self.waiter = self.loop.create_future()
+        self.deadline = deadline
+        sweeper.watch(self)
+        try:
+            await waiter
+        finally:
+            self.waiter = None
+            sweeper.forget(self)
+
+    def wake(self) -> None:
+        """Something happened."""
+        waiter = self.waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def resume(self) -> None:
+        """There is room again."""
+
+    def expire(self) -> None:
+        """The deadline of `wait` has passed."""
+        raise NotImplementedError
