@@ -49,8 +49,8 @@ class Exchange:
 
     __slots__ = (
         "_client_ip", "_facts", "_request_id", "_target_host", "_target_path", "_target_query", "answered", "attempts",
-        "authority", "backend", "body", "cursor", "door", "fault", "generation", "headers", "host", "http_version",
-        "identity", "kind", "method", "params", "parent", "path", "path_marks", "peer", "port", "query", "queue",
+        "authority", "backend", "body", "cursor", "door", "fault", "final", "generation", "headers", "host",
+        "http_version", "identity", "kind", "method", "params", "parent", "path", "path_marks", "peer", "port", "query", "queue",
         "raw_path", "reason", "refusal", "route", "scheme", "scope", "sent", "started",
     )  # fmt: skip
 
@@ -99,6 +99,8 @@ class Exchange:
         self.attempts = 0
         self.sent = 0
         self.answered = False
+        # Set once a response hook failed: what an inner driver still reports then changes nothing.
+        self.final = False
         # Response headers that policies queued in `decide`, each with the place of the policy that did.
         self.queue: list[tuple[int, bytes, bytes]] | None = None
         self.cursor = 0
@@ -206,7 +208,7 @@ class Exchange:
     def report(self) -> None:
         """Tell the outer driver what was learned here, so that its policies observe the same as when fused."""
         outer = self.parent
-        if outer is None:
+        if outer is None or outer.final:
             return
         outer.identity = self.identity
         outer._request_id = self._request_id

@@ -42,6 +42,7 @@ class Answer:
         failure, entered = pipeline.respond(exchange, head, self.entered, self.filters)
         replaced: tuple[ResponseHead, bytes] | None = None
         while failure is not None:
+            exchange.final = True
             pipeline.refused(exchange, pipeline.kinds[entered], failure)
             self.filters = []
             replaced = render(failure, exchange, pipeline.shape)

@@ -106,24 +106,20 @@ class AsgiDriver:
         if destination is not None:
             await self._forward(destination, out, receive, body)
         elif self.app is not None:
-            await embed(self.app, out, scope, receive, body, prefix)
+            await embed(self.app, out, scope, receive, body, prefix, self._here)
         else:
             await answer(out, Reply(500, "router.no_destination"))
 
     async def _forward(self, destination: Destination, out: Answer, receive: Any, body: AsgiBody) -> None:
         exchange = out.exchange
-        watches = self._watches
-        loop = asyncio.get_running_loop()
-        if watches is None or watches.loop is not loop:
-            watches = self._watches = Watches(loop)
         try:
             if body.length is None and exchange.method in _STATELESS and exchange.http_version not in ("1.1", "1.0"):
                 await body.peek()
-            watch = watches.add(receive, body)
+            watch = self._here().call(receive, body)
             try:
                 await forward(destination, out)
-            except asyncio.CancelledError as error:
-                if not watch.absorb(error):
+            except asyncio.CancelledError:
+                if not watch.absorb():
                     raise
                 out.finish(client_gone())
             finally:
@@ -133,6 +129,14 @@ class AsgiDriver:
         except asyncio.CancelledError:
             out.finish(client_gone())
             raise
+
+    def _here(self) -> Watches:
+        """The watches of the running loop."""
+        watches = self._watches
+        loop = asyncio.get_running_loop()
+        if watches is None or watches.loop is not loop:
+            watches = self._watches = Watches(loop)
+        return watches
 
     async def _websocket(self, scope: Any, receive: Any, send: Any) -> None:
         plan = self._source.plan

@@ -7,14 +7,19 @@ message by message, as it comes.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
 from typing import Any
 
 from gatekit.core.exchange import Exchange
 from gatekit.core.head import ResponseHead
+from gatekit.core.identity import Identity
 from gatekit.core.outcome import Fault, client_gone, raised, unfinished
-from gatekit.core.paths import canonical
+from gatekit.core.paths import canonical, encode
 from gatekit.drivers.answer import Answer, trailers_of, write
 from gatekit.drivers.body import AsgiBody
+from gatekit.drivers.watch import Watches
 from gatekit.errors import ResponseTruncated
 
 _FILE_EXTENSIONS = ("http.response.pathsend", "http.response.zerocopysend")
@@ -30,8 +35,9 @@ def inner_scope(exchange: Exchange, scope: Any, prefix: str, *, filters: bool) -
     raw = exchange.target_path
     path = exchange.path if not exchange.rewritten else canonical(raw, merge_slashes=False).path
     if prefix:
-        path = prefix.rstrip("/") + path
-        raw = scope.get("raw_path", b"")[: -len(exchange.raw_path)] + raw if scope.get("raw_path") else raw
+        mounted = prefix.rstrip("/")
+        path = mounted + path
+        raw = encode(mounted) + raw
     inner["path"] = path
     inner["raw_path"] = raw
     inner["query_string"] = exchange.target_query
@@ -45,8 +51,8 @@ def inner_scope(exchange: Exchange, scope: Any, prefix: str, *, filters: bool) -
         state = inner["state"] = {}
     state["gatekit"] = (*state.get("gatekit", ()), exchange)
     identity = exchange.identity
-    if identity is not None and "user" not in scope:
-        # What Starlette's `request.user` and `request.auth.scopes` read, by duck typing.
+    if identity is not None and ("user" not in scope or isinstance(scope["user"], Identity)):
+        # What Starlette's `request.user` and `request.auth.scopes` read, by duck typing. Somebody else's stays.
         inner["user"] = identity
         inner["auth"] = identity
     if filters and "extensions" in scope and scope["extensions"]:
@@ -91,7 +97,9 @@ class _Outgoing:
             raise
 
     async def _start(self, out: Answer, message: Any) -> None:
-        head = ResponseHead(message["status"], list(message.get("headers", ())))
+        # In lower case they should be, but Django sends them as they were written.
+        raw = [(name.lower(), value) for name, value in message.get("headers", ())]
+        head = ResponseHead(message["status"], raw)
         replaced = out.settle(head)
         if replaced is not None:
             self._replaced = True
@@ -131,22 +139,75 @@ class _Outgoing:
 
 
 class _Incoming:
-    """`receive` for the app behind: replays what policies read, and notices a client that leaves too soon."""
+    """`receive` for the app behind: replays what policies read, and notices a client that leaves too soon.
 
-    __slots__ = ("_body", "_out")
+    An app that does not listen does not hear of it, and the server's `send` does not tell. So after a few milliseconds
+    somebody else listens (`drivers.watch`), and what comes is kept for when the app asks.
+    """
+
+    __slots__ = ("_ahead", "_arrived", "_asked", "_body", "_out", "_watcher", "over", "seen")
 
     def __init__(self, out: Answer, body: AsgiBody) -> None:
         self._out = out
         self._body = body
+        self._ahead: deque[Any] = deque()
+        self._arrived: asyncio.Event | None = None
+        self._asked = False
+        self._watcher: asyncio.Task[None] | None = None
+        self.over = False
+        self.seen = False
 
     async def __call__(self) -> Any:
+        self._asked = True
+        try:
+            if self._watcher is not None:
+                return await self._from_watch()
+            return await self._pull()
+        finally:
+            self._asked = False
+
+    async def _pull(self) -> Any:
         message = await self._body.replay()
         if message["type"] == "http.disconnect":
             self._out.finish(client_gone())
+        elif not message.get("more_body", False):
+            self._body.done = True
         return message
 
+    async def _from_watch(self) -> Any:
+        arrived = self._arrived
+        while not self._ahead and arrived is not None:
+            arrived.clear()
+            await arrived.wait()
+        message = self._ahead.popleft()
+        if message["type"] == "http.disconnect":
+            self._ahead.append(message)
+        return message
 
-async def embed(app: Any, out: Answer, scope: Any, receive: Any, body: AsgiBody, prefix: str) -> None:
+    def ready(self) -> bool:
+        return not self._asked and (self._body.done or self._body.length == 0)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._arrived = asyncio.Event()
+        self._watcher = loop.create_task(self._listen(self._arrived), context=Context())
+
+    async def _listen(self, arrived: asyncio.Event) -> None:
+        while True:
+            message = await self._pull()
+            self._ahead.append(message)
+            arrived.set()
+            if message["type"] == "http.disconnect":
+                return
+
+    def stop(self) -> None:
+        self.over = True
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+
+async def embed(
+    app: Any, out: Answer, scope: Any, receive: Any, body: AsgiBody, prefix: str, here: Callable[[], Watches]
+) -> None:
     """Run `app` for this exchange."""
     pipeline = out.pipeline
     exchange = out.exchange
@@ -155,8 +216,12 @@ async def embed(app: Any, out: Answer, scope: Any, receive: Any, body: AsgiBody,
     outgoing: _Outgoing | None = None
     if pipeline.responds or pipeline.observes or pipeline.trailers or exchange.queue is not None:
         send = outgoing = _Outgoing(out)
-    if pipeline.observes or not body.untouched:
-        receive = _Incoming(out, body)
+    incoming: _Incoming | None = None
+    if pipeline.observes:
+        receive = incoming = _Incoming(out, body)
+        here().add(incoming)
+    elif not body.untouched:
+        receive = body.replay
     try:
         await app(inner, receive, send)
     except ResponseTruncated:
@@ -167,5 +232,8 @@ async def embed(app: Any, out: Answer, scope: Any, receive: Any, body: AsgiBody,
     except BaseException as error:
         out.finish(raised(out.status, error))
         raise
+    finally:
+        if incoming is not None:
+            incoming.stop()
     if outgoing is not None and outgoing.open:
         out.finish(unfinished(out.status, reason="app.incomplete", fault=Fault.APP))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import Context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from asgiref.typing import ASGIReceiveCallable
@@ -20,19 +20,36 @@ SWEEP = 0.005
 """Seconds between two looks. An answer that takes less than one or two of them is never watched."""
 
 
-class Watch:
-    """One exchange's watch. `gone` says that the client left; the task that answers it was then cancelled."""
+class Watched(Protocol):
+    """Something on the list. `seen` is set at the first look; `over` takes it off."""
 
-    __slots__ = ("_receive", "_task", "_watcher", "body", "gone", "over", "seen")
+    over: bool
+    seen: bool
+
+    def ready(self) -> bool:
+        """Whether a watch may begin: the request's body has been read and nobody else waits for a message."""
+        ...
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None: ...
+
+
+class Watch:
+    """A watch over the call to a destination. `gone` says that the client left; the task that answers it was then
+    cancelled."""
+
+    __slots__ = ("_body", "_receive", "_task", "_watcher", "gone", "over", "seen")
 
     def __init__(self, receive: ASGIReceiveCallable, body: AsgiBody, task: asyncio.Task[object]) -> None:
         self._receive = receive
+        self._body = body
         self._task = task
         self._watcher: asyncio.Task[None] | None = None
-        self.body = body
         self.gone = False
         self.over = False
         self.seen = False
+
+    def ready(self) -> bool:
+        return self._body.done or self._body.length == 0
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to wait for the disconnect. In an empty context: nothing of the caller's may leak into it."""
@@ -53,8 +70,8 @@ class Watch:
         if self._watcher is not None:
             self._watcher.cancel()
 
-    def absorb(self, error: asyncio.CancelledError) -> bool:
-        """Whether this cancellation was the watch's own, and nobody else's at the same time; then it is taken back."""
+    def absorb(self) -> bool:
+        """Whether a cancellation was the watch's own, and nobody else's at the same time; then it is taken back."""
         return self.gone and self._task.uncancel() == 0
 
 
@@ -65,27 +82,31 @@ class Watches:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._waiting: list[Watch] = []
+        self._waiting: list[Watched] = []
         self._armed = False
 
-    def add(self, receive: ASGIReceiveCallable, body: AsgiBody) -> Watch:
-        """Put the running task's exchange on the list."""
+    def call(self, receive: ASGIReceiveCallable, body: AsgiBody) -> Watch:
+        """A watch over the running task's call to a destination, put on the list."""
         task = asyncio.current_task(self.loop)
         if task is None:
             raise RuntimeError("an ASGI application must be run by a task of its event loop")
         watch = Watch(receive, body, task)
+        self.add(watch)
+        return watch
+
+    def add(self, watch: Watched) -> None:
+        """Put an exchange on the list."""
         self._waiting.append(watch)
         if not self._armed:
             self._armed = True
             self.loop.call_later(SWEEP, self._sweep, context=Context())
-        return watch
 
     def _sweep(self) -> None:
-        still: list[Watch] = []
+        still: list[Watched] = []
         for watch in self._waiting:
             if watch.over:
                 continue
-            if watch.seen and (watch.body.done or watch.body.length == 0):
+            if watch.seen and watch.ready():
                 watch.start(self.loop)
             else:
                 watch.seen = True

@@ -195,11 +195,13 @@ def _inner(
         exchange.headers.set(b"host", exchange.target_host)
     if exchange.headers.raw is not raw_headers:
         for key in environ:
-            if key.startswith("HTTP_"):
+            if key.startswith("HTTP_") or key == "CONTENT_TYPE":
                 del inner[key]
         for name, value in exchange.headers.raw:
             variable = name.decode("latin-1").upper().replace("-", "_")
-            if variable not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            if variable == "CONTENT_TYPE":
+                inner[variable] = value.decode("latin-1")
+            elif variable != "CONTENT_LENGTH":
                 variable = "HTTP_" + variable
                 held = inner.get(variable)
                 text = value.decode("latin-1")

@@ -10,7 +10,7 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +27,14 @@ from gatekit.core.verdict import ErrorShape
 from gatekit.drivers.asgi import AsgiDriver
 from gatekit.drivers.wsgi import WsgiDriver
 from gatekit.errors import ConfigRefused
+from gatekit.gateway.imagined import imagined
 from gatekit.gateway.lifespan import Lifespan
 from gatekit.gateway.loop_thread import SHARED
 from gatekit.gateway.runtime import Runtime
 from gatekit.gateway.system import system_ports
 from gatekit.providers.file import read_document
-from gatekit.upstream import Pools, make_destination
+from gatekit.routing.explain import Explanation
+from gatekit.upstream import Pools, make_destination, pool_keys
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -76,7 +78,8 @@ class Gateway:
         self._generations: weakref.WeakSet[Snapshot] = weakref.WeakSet()
         self.plan: Snapshot = self._compile(config, 1)
         self._generations.add(self.plan)
-        self.runtime = Runtime(lambda: self.plan.jobs, lost=self._pools.close_loop)
+        self._pooled: set[Hashable] = {key for plan in self.plan.cluster_plans for key in pool_keys(plan)}
+        self.runtime = Runtime(lambda: self.plan.jobs, lost=self._pools.close_loop, forked=self._pools.reset_after_fork)
         self._driver = AsgiDriver(self, now=self._ports.clock.monotonic, app=app, enter=self.runtime.enter)
         self._app = app
 
@@ -129,6 +132,14 @@ class Gateway:
         self.events.emit(ConfigApplied(snapshot.generation, snapshot.digest))
         return snapshot
 
+    def explain(
+        self, method: str, url: str, headers: Iterable[tuple[str, str]] = (), client: str | None = None
+    ) -> Explanation[Any]:
+        """What the live matcher makes of a request that nobody sent: the route that takes it, and why others do not."""
+        exchange, raw_path, query = imagined(self.plan.door, method, url, headers, client)
+        self.plan.admit(exchange, raw_path, query)
+        return self.plan.explain(exchange)
+
     def _compile(self, config: GatewayConfig, generation: int) -> Snapshot:
         return compile_config(
             config, ports=self._ports.afresh(), generation=generation, destination=self._destination, shape=self._shape,
@@ -142,7 +153,9 @@ class Gateway:
         """Forget state that neither the configuration in force nor one with requests under way asks for."""
         alive = list(self._generations)
         self._ports.cells.retain(key for snapshot in alive for key in snapshot.used)
-        self._pools.retain([plan for snapshot in alive for plan in snapshot.cluster_plans])
+        pools = {key for snapshot in alive for plan in snapshot.cluster_plans for key in pool_keys(plan)}
+        self._pools.forget(self._pooled - pools)
+        self._pooled = pools
 
     async def _lifespan(self, scope: Any, receive: Any, send: Any) -> None:
         if self._app is not None:
@@ -171,7 +184,12 @@ class Gateway:
     async def aclose(self) -> None:
         """End this loop's jobs and close its upstream connections. The gateway can be used again afterwards."""
         await self.runtime.close_here()
-        await self._pools.aclose(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        self._pools.close_loop(loop)
+        # The sockets are closed by callbacks that run in the loop's next turn.
+        turned = loop.create_future()
+        loop.call_soon(turned.set_result, None)
+        await turned
 
 
 def read(source: Source) -> GatewayConfig:

@@ -72,13 +72,18 @@ async def _repeat(job: Job) -> None:
 
 
 class Runtime:
-    """The loop runtimes of one gateway. `jobs` tells what should run now; `lost` hears of loops that were closed."""
+    """The loop runtimes of one gateway. `jobs` tells what should run now; `lost` hears of loops that were closed,
+    `forked` in a forked child that it is one."""
 
     def __init__(
-        self, jobs: Callable[[], Iterable[Job]], lost: Callable[[asyncio.AbstractEventLoop], None] | None = None
+        self,
+        jobs: Callable[[], Iterable[Job]],
+        lost: Callable[[asyncio.AbstractEventLoop], None] | None = None,
+        forked: Callable[[], None] | None = None,
     ) -> None:
         self._jobs = jobs
         self._lost = lost
+        self._forked = forked
         self._current: LoopRuntime | None = None
         self._all: list[LoopRuntime] = []
         _RUNTIMES.add(self)
@@ -131,6 +136,8 @@ class Runtime:
         """In a forked child: the parent's loops and their tasks are not ours."""
         self._all = []
         self._current = None
+        if self._forked is not None:
+            self._forked()
 
 
 def _running() -> asyncio.AbstractEventLoop | None:
