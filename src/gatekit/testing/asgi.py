@@ -2,7 +2,8 @@
 
 The calls behave as uvicorn, granian and hypercorn do where these agree: `receive` gives `http.disconnect` once the
 response is complete or the client has gone, `send` to a client that has gone raises nothing, and a breach of the
-protocol is an error. Sources: ASGI HTTP specification 2.5.
+protocol is an error. Header names in upper case, which the specification forbids and Django sends, are let through as
+every server does. Sources: ASGI HTTP specification 2.5.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class _Client:
         if kind == "http.response.start":
             self._started = True
             response.status = message["status"]
-            response.headers = Headers(list(message.get("headers", ())), shared=True)
+            response.headers = Headers([(name.lower(), value) for name, value in message.get("headers", ())])
             self._trailers = bool(message.get("trailers", False))
         elif kind == "http.response.body":
             part = message.get("body", b"")
@@ -112,8 +113,8 @@ def _bad_headers(headers: Any) -> str | None:
     for name, value in headers:
         if not isinstance(name, bytes) or not isinstance(value, bytes):
             return f"a header that is not bytes: {name!r}: {value!r}"
-        if name != name.lower() or name.startswith(b":"):
-            return f"a header name that is not in lower case, or a pseudo header: {name!r}"
+        if name.startswith(b":"):
+            return f"a pseudo header: {name!r}"
         if any(char in value for char in (b"\r", b"\n", b"\x00")):
             return f"a header value with CR, LF or NUL: {value!r}"
     return None

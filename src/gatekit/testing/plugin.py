@@ -1,6 +1,7 @@
 """The pytest plugin: a clock, ports, and the check that nothing of ours is left after a test.
 
-pytest loads it by itself once the package is installed (entry point `pytest11`).
+pytest loads it by itself once the package is installed (entry point `pytest11`), before coverage is measured: so it
+imports gatekit only where a fixture is used.
 """
 
 from __future__ import annotations
@@ -9,24 +10,28 @@ import asyncio
 import importlib.util
 import inspect
 from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-from gatekit.core.ports import Ports
-from gatekit.testing.clock import ManualClock
-from gatekit.testing.fakes import test_ports
-from gatekit.testing.leaks import open_sockets, tasks_of_ours, threads_of_ours, transports_of_ours
+if TYPE_CHECKING:
+    from gatekit.core.ports import Ports
+    from gatekit.testing.clock import ManualClock
 
 
 @pytest.fixture
 def manual_clock() -> ManualClock:
     """A clock that stands still until the test advances it."""
+    from gatekit.testing.clock import ManualClock
+
     return ManualClock()
 
 
 @pytest.fixture
 def gatekit_ports(manual_clock: ManualClock) -> Ports:
     """Ports that need nothing from outside, over `manual_clock`."""
+    from gatekit.testing.fakes import test_ports
+
     return test_ports(clock=manual_clock)
 
 
@@ -36,6 +41,8 @@ def gatekit_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
 
     Tasks are looked at where the test is async and runs under pytest-asyncio.
     """
+    from gatekit.testing.leaks import open_sockets, threads_of_ours, transports_of_ours
+
     threads, sockets = threads_of_ours(), open_sockets()
     function = getattr(request.function, "hypothesis", None)
     if "_gatekit_tasks" in globals() and inspect.iscoroutinefunction(
@@ -54,6 +61,8 @@ if importlib.util.find_spec("pytest_asyncio") is not None:
 
     @pytest_asyncio.fixture
     async def _gatekit_tasks() -> AsyncIterator[None]:
+        from gatekit.testing.leaks import tasks_of_ours
+
         yield
         loop = asyncio.get_running_loop()
         left = tasks_of_ours(loop)

@@ -47,7 +47,7 @@ class Answer:
 
     `informational` statuses are sent first. `gate` is waited for before the head, `chunk_gate` before every chunk but
     the first. `truncate_after` cuts the connection after that many bytes of the answer; `raw` stands for the whole
-    answer; `hang` sends nothing until the client goes. `close` ends the connection after the answer.
+    answer; `hang` sends nothing, ever. `close` ends the connection after the answer.
     """
 
     status: int = 200
@@ -175,7 +175,7 @@ class Upstream:
         gone = asyncio.create_task(connection.gone.wait())
         try:
             await asyncio.wait([writing, gone], return_when=asyncio.FIRST_COMPLETED)
-            if not writing.done():
+            if not writing.done() or (isinstance(writing.exception(), Ended) and connection.left != 0):
                 self.aborted += 1
                 self._changed.set()
                 return False
@@ -203,8 +203,7 @@ async def _write(connection: Connection, answer: Answer, method: str) -> None:
     if answer.gate is not None:
         await answer.gate.wait()
     if answer.hang:
-        await connection.gone.wait()
-        raise Ended
+        await asyncio.Event().wait()
     connection.left = answer.truncate_after
     for status in answer.informational:
         await connection.write(_status_line(status) + b"\r\n")

@@ -48,7 +48,7 @@ GRACE = 5.0
 """Seconds an app has to end after its client has gone."""
 MAX_DENIAL = 64 * 1024
 """Bytes of body in an app's refusal of a WebSocket."""
-_NOT_OURS = ("extensions", "gatekit")
+_NOT_COPIED = ("extensions", "method")
 
 
 class Run(Inflow):
@@ -70,8 +70,13 @@ class Run(Inflow):
         self.gone = False
         self.no_body = exchange.method == "HEAD"
 
+    @property
+    def over_for_client(self) -> bool:
+        """Whether the client has gone or got everything."""
+        return self.gone or self.ended
+
     async def receive(self) -> Message:
-        if self.gone or self.ended:
+        if self.over_for_client:
             return {"type": "http.disconnect"}
         if self._left == 0 and not self._asked:
             self._asked = True
@@ -87,7 +92,7 @@ class Run(Inflow):
             more = bool(data) and self._left != 0
             self._asked = not more
             return {"type": "http.request", "body": data, "more_body": more}
-        while not self.gone and not self.ended:
+        while not self.over_for_client:
             await self._until_room_or_end()
         return {"type": "http.disconnect"}
 
@@ -342,7 +347,7 @@ def _scope(exchange: Exchange, kind: str, headers: RawHeaders) -> dict[str, Any]
     outer = exchange.scope
     scope: dict[str, Any] = {}
     if "type" in outer and "headers" in outer:
-        scope = {key: value for key, value in outer.items() if key not in _NOT_OURS}
+        scope = {key: value for key, value in outer.items() if key not in _NOT_COPIED}
         if "state" in scope:
             scope["state"] = {key: value for key, value in scope["state"].items() if key != "gatekit"}
     else:

@@ -222,18 +222,17 @@ class Upload:
             else:
                 connection.write(b"%x\r\n%b\r\n" % (len(data), data))
             self._written = True
-            if self._read == length:
-                connection.request_sent = True
-                await connection.drain(idle_timeout)
-                return
+            # Once more after the last byte: only the end of the body settles that there is no more of it.
+            connection.request_sent = self._read == length
             if connection.write_paused:
                 await connection.drain(idle_timeout)
         else:
             return
-        if length != CHUNKED:
+        if length == CHUNKED:
+            connection.write(b"0\r\n\r\n")
+            connection.request_sent = True
+        elif self._read < length:
             raise UpstreamError("request.bad_length", "less body than was declared", status=400, sent=True)
-        connection.write(b"0\r\n\r\n")
-        connection.request_sent = True
 
     async def _next_part(self, connection: Connection) -> bytes | None:
         """The client's next part, None when the upstream answered or left instead of waiting for it."""

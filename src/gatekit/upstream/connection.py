@@ -30,8 +30,8 @@ class Connection(Inflow, asyncio.Protocol):
     """A connection that belongs to a pool. `begin`, write the request, read the answer, give it back to the pool."""
 
     __slots__ = (
-        "_corked", "_head_bytes", "_head_only", "_interim", "_keep", "_parser", "_pool", "alarm", "busy", "closed", "eof",
-        "idle_since", "received", "request_sent", "reused", "transport", "uploading", "write_paused",
+        "_corked", "_head_bytes", "_head_only", "_interim", "_keep", "_parser", "_pool", "_trailer_bytes", "alarm",
+        "busy", "closed", "eof", "idle_since", "received", "request_sent", "reused", "transport", "uploading", "write_paused",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -39,7 +39,7 @@ class Connection(Inflow, asyncio.Protocol):
     def __init__(self, pool: Pool, loop: asyncio.AbstractEventLoop, sweeper: Sweeper) -> None:
         super().__init__(loop, sweeper)
         self._pool = pool
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._corked = b""
         self.alarm: Alarm | None = None
         self.idle_since = 0.0
@@ -53,6 +53,7 @@ class Connection(Inflow, asyncio.Protocol):
     def _reset(self, *, head_only: bool) -> None:
         self._head_only = head_only
         self._head_bytes = 0
+        self._trailer_bytes = 0
         self._interim = False
         self._keep = False
         self.received = False
@@ -141,17 +142,23 @@ class Connection(Inflow, asyncio.Protocol):
                 self.transport.abort()
             return
         self.received = True
-        if not self.began:
-            self._head_bytes += len(data)
+        buffered = self.buffered
+        parser = self._parser
+        assert parser is not None
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._keep = False
             if not self.ended:
                 self._fail("upstream.bad_response", f"{error}")
         else:
-            if not self.began and self._head_bytes > MAX_HEAD:
-                self._fail("upstream.bad_response", "response head too large")
+            if self.buffered != buffered:
+                self._head_bytes = 0
+            elif not self.ended:
+                # A head, or trailers: llhttp keeps a line until its end has come, however long that takes.
+                self._head_bytes += len(data)
+                if self._head_bytes > (4 * MAX_HEAD if self.began else MAX_HEAD):
+                    self._fail("upstream.bad_response", "head or trailers too large")
         if self.error is not None:
             self.transport.abort()
         self._notify()
@@ -195,8 +202,8 @@ class Connection(Inflow, asyncio.Protocol):
         if not self.began:
             self.headers.append((name.lower(), value))
             return
-        self._head_bytes += len(name) + len(value) + 4
-        if self._head_bytes > 2 * MAX_HEAD:
+        self._trailer_bytes += len(name) + len(value) + 4
+        if self._trailer_bytes > MAX_HEAD:
             self._fail("upstream.bad_response", "trailers too large")
         else:
             self.trailers.append((name.lower(), value))
@@ -205,6 +212,7 @@ class Connection(Inflow, asyncio.Protocol):
         if self.ended or self.error is not None:
             return
         parser = self._parser
+        assert parser is not None
         status = parser.get_status_code()
         if 100 <= status < 200 and status != 101:
             self._interim = True
@@ -217,7 +225,6 @@ class Connection(Inflow, asyncio.Protocol):
         if size > MAX_HEAD:
             self._fail("upstream.bad_response", "response head too large")
             return
-        self._head_bytes = size
         self.status = status
         self.began = True
         if self._head_only:
@@ -237,9 +244,9 @@ class Connection(Inflow, asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._interim:
             self._interim = False
-        elif self.began and not self.ended:
+        elif self.began and not self.ended and self.error is None:
             self.ended = True
-            self._keep = self._parser.should_keep_alive()
+            self._keep = self._parser is not None and self._parser.should_keep_alive()
 
     # -- Inflow
 

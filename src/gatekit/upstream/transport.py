@@ -75,6 +75,10 @@ class TransportResponse:
             if part:
                 return part
             self._ended = True
+            # The transport has its connection back only now.
+            response, self._response = self._response, None
+            if response is not None:
+                await _close(response)
         return b""
 
     async def _rest(self) -> bytes:

@@ -1,0 +1,121 @@
+"""What the entries of a configuration mean for each other. One function for each question; every answer is kept.
+
+Paths are those of the whole configuration; `GatewayConfig.places` turns them into documents and lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from gatekit.config.entries import near
+from gatekit.config.model import GatewayConfig, Route
+from gatekit.core.contracts import in_stage_order, violations
+from gatekit.core.policy import Spec
+from gatekit.errors import Problem
+from gatekit.routing.reachability import examine
+
+ANSWERING = frozenset({"redirect", "respond"})
+"""Kinds of policies that answer themselves, so that their route needs no cluster."""
+
+
+def findings(
+    config: GatewayConfig, *, broken: Collection[str] = (), mentioned: Collection[str] = (), whole: bool = True
+) -> list[Problem]:
+    """Everything that is wrong or doubtful with the configuration as a whole, errors and warnings.
+
+    `broken` are names of clusters that are there and could not be read, `mentioned` those that routes which could not
+    be read lead to. `whole` is False when a policy of the gateway could not be read: then nothing is said of order.
+    """
+    found = [
+        *_names(config),
+        *_references(config, broken),
+        *_unused(config, mentioned),
+        *_leads_nowhere(config),
+        *_weightless(config),
+    ]
+    if whole:
+        found += _order(config)
+    return [*found, *_reachable(config)]
+
+
+def _names(config: GatewayConfig) -> Iterator[Problem]:
+    """Does every route have a name of its own? Logs, metrics and kept state go by it."""
+    seen: dict[str, int] = {}
+    for place, route in enumerate(config.routes):
+        first = seen.setdefault(route.id, place)
+        if first != place:
+            where = config.places.where(f"routes[{first}]")
+            hint = "give it another name" if route.name else "give it a name"
+            yield Problem(f"routes[{place}]", f"is called {route.id!r}, as is {where}: {hint}")
+
+
+def _references(config: GatewayConfig, broken: Collection[str]) -> Iterator[Problem]:
+    """Is there every cluster that a route leads to?"""
+    known = {*config.clusters, *broken}
+    for place, route in enumerate(config.routes):
+        for name, _ in route.to:
+            if name not in known:
+                yield unknown_cluster(f"routes[{place}].to", name, known)
+
+
+def unknown_cluster(path: str, name: str, known: Collection[str]) -> Problem:
+    """The finding that a route leads to a cluster that there is not."""
+    return Problem(path, f"there is no cluster {name!r}{near(name, known)}")
+
+
+def _unused(config: GatewayConfig, mentioned: Collection[str]) -> Iterator[Problem]:
+    """Is every cluster led to?"""
+    used = {name for route in config.routes for name, _ in route.to} | set(mentioned)
+    for name in config.clusters:
+        if name not in used:
+            yield Problem(f"clusters.{name}", "no route leads to this cluster", severity="warning")
+
+
+def _leads_nowhere(config: GatewayConfig) -> Iterator[Problem]:
+    """Does something answer the requests of every route?"""
+    for place, route in enumerate(config.routes):
+        if not route.to and not any(answers(spec) for spec in (*config.policies, *route.policies)):
+            yield Problem(
+                f"routes[{place}]", "leads nowhere: say which cluster by `to`, or add a policy that answers (respond)"
+            )
+
+
+def answers(spec: Spec) -> bool:
+    """Whether a policy answers requests itself: by its kind, or because its class says `answers = True`."""
+    return spec.kind in ANSWERING or getattr(type(spec), "answers", False) is True
+
+
+def _weightless(config: GatewayConfig) -> Iterator[Problem]:
+    """Does a split have any weight?"""
+    for place, route in enumerate(config.routes):
+        if route.to and not any(weight for _, weight in route.to):
+            yield Problem(
+                f"routes[{place}].to", "every weight is 0: requests are answered with 500", severity="warning"
+            )
+
+
+def _order(config: GatewayConfig) -> Iterator[Problem]:
+    """Does every policy have before it what it needs? For requests without a route, and for those of each route."""
+    alone = violations(in_stage_order(config.policies), complete=True)
+    for sentence in alone:
+        yield Problem("policies", sentence)
+    for place, route in enumerate(config.routes):
+        if route.policies:
+            for sentence in violations(in_stage_order([*config.policies, *route.policies]), complete=True):
+                if sentence not in alone:
+                    yield Problem(f"routes[{place}].policies", sentence)
+
+
+def _reachable(config: GatewayConfig) -> Iterator[Problem]:
+    """Can every route be reached, and is it clear which of two is meant?"""
+    places: dict[str, int] = {}
+    routes: list[Route] = []
+    for place, route in enumerate(config.routes):
+        if places.setdefault(route.id, place) == place:
+            routes.append(route)
+    for finding in examine([route.rule(None) for route in routes]):
+        path = f"routes[{places[finding.rule_id]}]" if finding.rule_id in places else "routes"
+        yield Problem(path, finding.message, severity=finding.severity)
+
+
+__all__ = ["ANSWERING", "answers", "findings", "unknown_cluster"]

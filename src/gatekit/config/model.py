@@ -1,0 +1,365 @@
+"""The configuration as somebody asks for it: `Cluster`, `Route`, `GatewayConfig`. Used at load time only.
+
+These models look at one entry at a time: is each value what it should be? What entries mean for each other (names,
+order, reachability) is in `findings`. The descriptions of the fields are the reference documentation.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticOmit
+
+from gatekit.config.matches import Destinations, Value, ValueMatch, split_match
+from gatekit.config.places import Places
+from gatekit.config.units import Duration, parse_endpoint
+from gatekit.core.exchange import Exchange
+from gatekit.core.paths import MARKS
+from gatekit.core.peers import Trust
+from gatekit.core.plan import Endpoint
+from gatekit.core.policy import Spec
+from gatekit.errors import Problem
+from gatekit.routing.hosts import parse_host
+from gatekit.routing.matcher import Rule
+from gatekit.routing.pattern import parse_path
+from gatekit.routing.predicates import ClientMatch, CookieMatch, Custom, HeaderMatch, QueryMatch
+
+T = TypeVar("T")
+
+Predicate = Callable[[Exchange], bool]
+"""A matcher of your own: says whether the route takes the request. It must be quick, pure, and must not raise."""
+
+
+class PythonOnly:
+    """Marks a field that has no form in a document."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        raise PydanticOmit
+
+
+def _spec(value: object) -> object:
+    """A policy in Python is a spec; what is often written instead gets a sentence of its own."""
+    if isinstance(value, Spec):
+        return value
+    if isinstance(value, type):
+        name = value.__name__
+        if issubclass(value, Spec):
+            raise ValueError(f"{name} is a class: write {name}(...)")
+        raise ValueError(f"{value.__module__}.{name} is no policy: policies are specs such as gatekit.RateLimit(...)")
+    raise ValueError("a policy is a spec such as gatekit.RateLimit(...); a middleware or an application is none")
+
+
+def _one_or_many(value: object) -> object:
+    """One value where a list of them is meant."""
+    return value if isinstance(value, (list, tuple, set, frozenset)) else (value,)
+
+
+Policy = Annotated[Spec, BeforeValidator(_spec)]
+Oddity = Literal["encoded_slash", "backslash", "semicolon", "double_encoding"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+    )
+
+
+class Cluster(_Model):
+    """Where requests go: endpoints of one service, an app in this process, or an httpx transport.
+
+    Exactly one of `urls`, `app` and `transport` is given.
+    """
+
+    urls: tuple[str, ...] = ()
+    """The endpoints: `http://host:port`, `https://host:port` or `unix:/path/of.sock`, without path, query or user.
+    In Python they may be given by position."""
+    app: Annotated[Any, PythonOnly] = None
+    """An ASGI or WSGI application in this process. In Python only."""
+    transport: Annotated[Any, PythonOnly] = None
+    """An `httpx.AsyncBaseTransport` that carries the requests. In Python only."""
+    interface: Literal["asgi", "wsgi"] | None = None
+    """What `app` speaks, where it cannot be told from its signature."""
+    balance: str = "round_robin"
+    """How an endpoint is chosen: `round_robin`, `random`, `least_requests`, or a rule that a package adds."""
+    host_header: Literal["endpoint", "client"] = "endpoint"
+    """The Host that an endpoint sees: its own address, or the one the client asked for."""
+    connect_timeout: Duration = 2.0
+    """The longest time to make a connection."""
+    timeout: Duration = 15.0
+    """The longest time from the request to the head of the response. Bodies are under `idle_timeout`."""
+    idle_timeout: Duration = 60.0
+    """The longest silence within a body, an event stream or a WebSocket."""
+    keepalive: Duration = 15.0
+    """How long an idle connection is kept. It should be less than the endpoint's own setting."""
+    max_connections: Annotated[int, Field(ge=1, le=65535)] = 512
+    """The most connections to one endpoint, for each event loop."""
+    tls_context: Annotated[Callable[[], Any] | None, PythonOnly] = None
+    """Makes the `ssl.SSLContext` for https endpoints; without it, the system's trust store. In Python only."""
+
+    _endpoints: tuple[Endpoint, ...] = PrivateAttr(default=())
+
+    def __init__(self, /, *urls: str, **fields: Any) -> None:
+        if urls:
+            if "urls" in fields:
+                raise TypeError("Cluster got urls twice, by position and by name")
+            fields["urls"] = urls
+        super().__init__(**fields)
+
+    @field_validator("urls", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return _one_or_many(value)
+
+    @field_validator("urls", mode="after")
+    @classmethod
+    def _readable(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        seen: set[str] = set()
+        for place, url in enumerate(urls):
+            try:
+                key = parse_endpoint(url).key
+            except ValueError as error:
+                raise ValueError(f"URL {place + 1} of {len(urls)}: {error}") from None
+            if key in seen:
+                raise ValueError(f"URL {place + 1} of {len(urls)} names the same endpoint as one before it")
+            seen.add(key)
+        return urls
+
+    @field_validator("app", mode="after")
+    @classmethod
+    def _callable(cls, app: Any) -> Any:
+        if app is not None and not callable(app):
+            raise ValueError("an app is an ASGI or WSGI application object, which only Python can name")
+        return app
+
+    @model_validator(mode="after")
+    def _one_destination(self) -> Self:
+        there = {"urls": bool(self.urls), "app": self.app is not None, "transport": self.transport is not None}
+        given = [name for name, is_there in there.items() if is_there]
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            raise ValueError(f"a cluster has exactly one of urls, app and transport; here: {found}")
+        if self.interface is not None and self.app is None:
+            raise ValueError("interface says what an app speaks, and this cluster has no app")
+        if self.app is not None and self.interface is None and app_interface(self.app) is None:
+            raise ValueError('whether this app speaks ASGI or WSGI cannot be seen: add interface="asgi" or "wsgi"')
+        self._endpoints = tuple(parse_endpoint(url) for url in self.urls)
+        return self
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The endpoints that `urls` names."""
+        return self._endpoints
+
+    @property
+    def app_interface(self) -> Literal["asgi", "wsgi"]:
+        """What `app` speaks, as stated or as its signature tells."""
+        return self.interface or app_interface(self.app) or "asgi"
+
+
+def app_interface(app: Any) -> Literal["asgi", "wsgi"] | None:
+    """ASGI for a coroutine function or three parameters, WSGI for two, None where that cannot be seen."""
+    if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None)):  # noqa: B004
+        return "asgi"
+    try:
+        parameters = inspect.signature(app).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    needed = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+              and one.default is one.empty]  # fmt: skip
+    return {2: "wsgi", 3: "asgi"}.get(len(needed))  # type: ignore[return-value]
+
+
+class Route(_Model):
+    """Which requests, and what becomes of them: `Route("GET /v1/orders/{id}", to="orders")`."""
+
+    match: Annotated[str, Field(min_length=1, max_length=4096)]
+    """`[METHOD[,METHOD]] PATH`. The path is exact (`/health`), a template (`/orders/{id}`, `/files/{rest:path}`), a
+    segment prefix (`/admin/*`) or an RE2 regex (`~/v[0-9]+/.*`)."""
+    to: Destinations = ()
+    """The cluster that answers, or several with their weights: `orders`, `{blue: 90, green: 10}`. A route whose policy
+    answers (`redirect`, `respond`) needs none."""
+    policies: tuple[Policy, ...] = ()
+    """Policies of this route, beside those of the gateway."""
+    name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """What logs, metrics and kept state call the route. Without it, its hosts and its match."""
+    hosts: tuple[str, ...] = ()
+    """Hosts it is for: `shop.example`, `*.shop.example`, with a port if only that one is meant. None means any."""
+    methods: tuple[str, ...] = ()
+    """Methods, where `match` names none."""
+    headers: Mapping[str, Value] = Field(default_factory=dict)
+    """Request headers that must match, all of them: `{x-tier: gold}`, `{x-tier: {prefix: g}}`, `{x-debug: {absent: true}}`."""
+    query: Mapping[str, Value] = Field(default_factory=dict)
+    """Query parameters that must match, all of them, in the same forms."""
+    cookies: Mapping[str, Value] = Field(default_factory=dict)
+    """Cookies that must match, all of them, in the same forms."""
+    client: tuple[str, ...] = ()
+    """Networks of which the client must be in one: `10.0.0.0/8`."""
+    when: Annotated[tuple[Predicate, ...], PythonOnly] = ()
+    """Matchers of your own, functions of the exchange. One that raises refuses the request. In Python only."""
+    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 0
+    """Goes before everything else in the order of routes: the greatest is asked first."""
+    allow: tuple[Oddity, ...] = ()
+    """Oddities of a path that this route takes and others refuse with 400."""
+
+    def __init__(self, match: Any = None, /, **fields: Any) -> None:
+        if match is not None:
+            if "match" in fields:
+                raise TypeError("Route got match twice, by position and by name")
+            fields["match"] = match
+        super().__init__(**fields)
+
+    @field_validator("hosts", "methods", "client", "when", "allow", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return _one_or_many(value)
+
+    @field_validator("match", mode="after")
+    @classmethod
+    def _readable(cls, match: str) -> str:
+        parse_path(split_match(match)[1])
+        return match
+
+    @field_validator("hosts", mode="after")
+    @classmethod
+    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            parse_host(host)
+        return hosts
+
+    @field_validator("headers", "query", "cookies", mode="after")
+    @classmethod
+    def _match_values(cls, matches: Mapping[str, ValueMatch], info: ValidationInfo) -> Mapping[str, ValueMatch]:
+        make = _MATCHERS[str(info.field_name)]
+        for name, match in matches.items():
+            try:
+                make(name, match.mode, match.value, negate=match.negate)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        return matches
+
+    @field_validator("client", mode="after")
+    @classmethod
+    def _are_networks(cls, client: tuple[str, ...]) -> tuple[str, ...]:
+        ClientMatch(client)
+        return client
+
+    @model_validator(mode="after")
+    def _methods_once(self) -> Self:
+        if self.methods and split_match(self.match)[0]:
+            raise ValueError("the methods are given twice, in match and in methods: keep one")
+        return self
+
+    @property
+    def id(self) -> str:
+        """The name, or what stands for it."""
+        return self.name or " ".join((self.match, *(f"host {host}" for host in self.hosts)))
+
+    @property
+    def path(self) -> str:
+        """The path part of `match`."""
+        return split_match(self.match)[1]
+
+    def rule(self, value: T) -> Rule[T]:
+        """What the router matches by, leading to `value`."""
+        methods, path = split_match(self.match)
+        predicates = [
+            make(name, match.mode, match.value, negate=match.negate)
+            for field, make in _MATCHERS.items()
+            for name, match in getattr(self, field).items()
+        ]
+        if self.client:
+            predicates.append(ClientMatch(self.client))
+        predicates += [Custom(getattr(one, "__qualname__", type(one).__qualname__), one) for one in self.when]
+        return Rule(
+            self.id,
+            value,
+            parse_path(path),
+            hosts=tuple(parse_host(host) for host in self.hosts),
+            methods=methods or frozenset(method.upper() for method in self.methods),
+            predicates=tuple(predicates),
+            priority=self.priority,
+        )
+
+
+_MATCHERS: Mapping[str, Callable[..., Any]] = {"headers": HeaderMatch, "query": QueryMatch, "cookies": CookieMatch}
+
+ClusterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
+
+
+class GatewayConfig(_Model):
+    """A whole gateway. `gatekit.Gateway` takes the same fields by name."""
+
+    policies: tuple[Policy, ...] = ()
+    """Policies that every request runs, those that no route matches too. They are sorted by stage."""
+    routes: tuple[Route, ...] = ()
+    """The routes. The most specific match wins, not the first (see the page on routing)."""
+    clusters: Mapping[ClusterName, Cluster] = Field(default_factory=dict)
+    """The clusters, by the name that routes call them by."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks whose forwarding headers are believed, and `unix` for peers on a Unix socket. None by default."""
+    max_headers: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """The most header lines of a request; more are answered with 431."""
+    max_header_bytes: Annotated[int, Field(ge=256, le=1 << 20)] = 32 * 1024
+    """The most bytes of a request's header lines together; more are answered with 431."""
+    max_target: Annotated[int, Field(ge=64, le=1 << 20)] = 8 * 1024
+    """The most bytes of path and query; more are answered with 414."""
+    merge_slashes: bool = True
+    """Whether doubled slashes in a path are made one."""
+    allow: tuple[Oddity, ...] = ()
+    """Oddities of a path that every route takes; any other is answered with 400."""
+
+    _places: Places = PrivateAttr(default_factory=Places)
+    _warnings: tuple[Problem, ...] | None = PrivateAttr(default=None)
+
+    @field_validator("trusted_proxies", "allow", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return _one_or_many(value)
+
+    @field_validator("trusted_proxies", mode="after")
+    @classmethod
+    def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        Trust(networks)
+        return networks
+
+    @property
+    def places(self) -> Places:
+        """Where in which document each entry was written."""
+        return self._places
+
+    @property
+    def warnings(self) -> tuple[Problem, ...] | None:
+        """What was found doubtful when the documents were read; None for a configuration that was not examined yet."""
+        return self._warnings
+
+    def examined(self, places: Places, warnings: Iterable[Problem]) -> Self:
+        """The same configuration with what is known of where it was written and what was found."""
+        self._places = places
+        self._warnings = tuple(warnings)
+        return self
+
+
+def marks(allow: Sequence[str]) -> int:
+    """The bits of `core.paths` for these oddities."""
+    found = 0
+    for name in allow:
+        found |= MARKS[name]
+    return found

@@ -1,0 +1,1 @@
+"""Providers: where configuration documents come from. Reading lives here, so that `gatekit.config` does no I/O."""
