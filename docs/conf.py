@@ -1,0 +1,17 @@
+"""The documentation site."""
+
+from __future__ import annotations
+
+from gatekit import __version__
+
+project = "gatekit"
+author = "the gatekit authors"
+copyright = "the gatekit authors"
+version = release = __version__
+extensions = ["myst_parser"]
+myst_heading_anchors = 3
+html_theme = "furo"
+html_title = f"gatekit {release}"
+exclude_patterns: list[str] = []
+# Fences such as `yaml gateway` carry a word for the tests.
+suppress_warnings = ["misc.highlighting_failure"]

@@ -1,0 +1,135 @@
+"""Rate limiting at work: one question to the counters for all limits, then header fields or a 429.
+
+The fields are those of draft-ietf-httpapi-ratelimit-headers-11, structured fields as of RFC 9651.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from math import ceil
+from typing import TYPE_CHECKING, Any, Final
+
+from gatekit.core.exchange import Exchange
+from gatekit.core.outcome import Fault
+from gatekit.core.ports import Ask, Counters, Ports, Taken
+from gatekit.core.verdict import Reply
+from gatekit.errors import StoreUnavailable
+from gatekit.policies.rate_limit.keys import key_of
+from gatekit.policies.rate_limit.local import LocalCounters
+
+if TYPE_CHECKING:
+    from gatekit.policies.rate_limit.config import RateLimit
+
+_log = logging.getLogger("gatekit.rate_limit")
+
+QUOTA_EXCEEDED: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+
+
+class RateLimitPolicy:
+    """Asks the counters and says what they said."""
+
+    __slots__ = (
+        "_allow", "_cost", "_counters", "_down", "_fallback", "_headers", "_key", "_name", "_policies", "_prefix",
+        "_quotas",
+    )  # fmt: skip
+
+    def __init__(self, spec: RateLimit, ports: Ports) -> None:
+        self._quotas = spec.quotas()
+        self._cost = spec.cost
+        self._key = key_of(spec.by)
+        self._name = spec.name
+        self._headers = spec.headers
+        self._policies = ", ".join(f'"{quota.name}";q={quota.amount};w={quota.period}' for quota in self._quotas)
+        by = "+".join(part if isinstance(part, str) else _named(part) for part in spec.by)
+        self._prefix = f"{ports.owner}|{spec.name}|{by}|"
+        self._allow = spec.on_error == "allow"
+        self._fallback: LocalCounters | None = None
+        self._down = False
+        if ports.counters is None:
+            self._counters: Counters = _local(spec, ports)
+        else:
+            self._counters = ports.counters
+            if spec.on_error == "local":
+                self._fallback = _local(spec, ports)
+
+    async def decide(self, exchange: Exchange) -> Reply | None:
+        key, cost = self._prefix + self._key(exchange), self._cost
+        asks = [Ask(key, amount, period, cost) for _, amount, period in self._quotas]
+        try:
+            taken = await self._counters.take(asks)
+            self._down = False
+        except StoreUnavailable as error:
+            self._warn(error)
+            if self._fallback is None:
+                return None if self._allow else _unavailable(exchange)
+            taken = await self._fallback.take(asks)
+        for one in taken:
+            if not one.allowed:
+                return self._exceeded(taken)
+        if self._headers:
+            exchange.respond_with(b"ratelimit-policy", self._policies)
+            exchange.respond_with(b"ratelimit", self._left(taken))
+        return None
+
+    def _left(self, taken: Sequence[Taken]) -> str:
+        """What is left of each limit, and in how many seconds the whole of it is back."""
+        return ", ".join(
+            [
+                f'"{quota.name}";r={one.remaining};t={ceil(one.reset_after)}'
+                for quota, one in zip(self._quotas, taken, strict=True)
+            ]
+        )
+
+    def _exceeded(self, taken: Sequence[Taken]) -> Reply:
+        """A 429 that names the limits which do not allow it, and when all of them would.
+
+        Only those are in `RateLimit`, so that Retry-After is at no time before one of the times given there.
+        """
+        violated = [(quota, one) for quota, one in zip(self._quotas, taken, strict=True) if not one.allowed]
+        waits = [max(1, ceil(one.retry_after)) for _, one in violated]
+        headers = [("retry-after", str(max(waits)))]
+        if self._headers:
+            left = ", ".join(
+                f'"{quota.name}";r={one.remaining};t={wait}' for (quota, one), wait in zip(violated, waits, strict=True)
+            )
+            headers += [("ratelimit-policy", self._policies), ("ratelimit", left)]
+        return Reply(
+            429,
+            "rate_limit.exceeded",
+            "More requests than the limit allows.",
+            headers=headers,
+            members={"type": QUOTA_EXCEEDED, "violated-policies": [quota.name for quota, _ in violated]},
+        )
+
+    def _warn(self, error: StoreUnavailable) -> None:
+        """Say so once for each outage, not once for each request."""
+        if not self._down:
+            self._down = True
+            if self._fallback is not None:
+                what = "counting in this process"
+            else:
+                what = "letting everything pass" if self._allow else "refusing every request"
+            _log.warning(
+                "rate limit %r: the shared store does not answer, %s until it does: %s", self._name, what, error
+            )
+
+
+def _local(spec: RateLimit, ports: Ports) -> LocalCounters:
+    """The counters of this process, which a reload that leaves the limit as it is does not touch."""
+    clock = ports.clock
+    return ports.cell(
+        (spec.kind, spec.limit, spec.by, spec.name, spec.max_keys),
+        lambda: LocalCounters(clock, ports.lock, max_keys=spec.max_keys),
+    )
+
+
+def _unavailable(exchange: Exchange) -> Reply:
+    exchange.fault = Fault.GATEWAY
+    return Reply(
+        503, "rate_limit.unavailable", "Requests cannot be counted at the moment.", headers=[("retry-after", "1")]
+    )
+
+
+def _named(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", type(function).__name__)
