@@ -91,8 +91,9 @@ async def test_the_request_body_reaches_the_destination(driver: Any, fake: Any, 
         (UpstreamError("upstream.connect_failed", "10.0.0.1 refused"), 502, "upstream.connect_failed"),
         (UpstreamError("upstream.timeout", "10.0.0.1", status=504), 504, "upstream.timeout"),
         (ValueError("a bug"), 502, "upstream.failed"),
+        (UpstreamError("request.bad_length", "10.0.0.1", status=400), 400, "request.bad_length"),
     ],
-    ids=["refused", "timeout", "bug"],
+    ids=["refused", "timeout", "bug", "the client's own"],
 )
 async def test_no_answer_is_a_gateway_error_that_names_no_address(
     driver: Any, fake: Any, server: Any, log: Any, error: Exception, status: int, reason: str
@@ -102,7 +103,9 @@ async def test_no_answer_is_a_gateway_error_that_names_no_address(
     assert reason.encode() in got.body
     assert b"10.0.0.1" not in got.body
     outcome = log[-1][2]
-    assert (outcome.status, outcome.reason, outcome.fault, outcome.grade) == (status, reason, Fault.UPSTREAM, Grade.BAD)
+    ours = reason.startswith("request.")
+    blamed = (Fault.CLIENT, Grade.IGNORE) if ours else (Fault.UPSTREAM, Grade.BAD)
+    assert (outcome.status, outcome.reason, outcome.fault, outcome.grade) == (status, reason, *blamed)
 
 
 async def test_a_body_that_breaks_off_never_ends_cleanly(driver: Any, fake: Any, server: Any, log: Any) -> None:

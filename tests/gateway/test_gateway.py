@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 from gatekit import (
+    ApiKey,
+    Authn,
     Cluster,
     ConfigApplied,
     ConfigRefused,
@@ -23,8 +26,9 @@ from gatekit import (
     RateLimit,
     Route,
     Spec,
+    api_keys,
 )
-from gatekit.asgi import Router
+from gatekit.asgi import Policies, Router
 from gatekit.gateway.loop_thread import SHARED
 from gatekit.testing import Answer, ManualClock, Upstream, call, call_wsgi, test_ports
 from gatekit.wsgi import Router as WsgiRouter
@@ -326,3 +330,43 @@ async def test_a_gateway_mounted_below_a_path_matches_what_is_below_it() -> None
     assert (await call(router, "GET", "/x/../b", root_path="/mnt")).status == 200
     assert seen[-1] == ("/mnt/b", b"/mnt/b")
     await close(gateway)
+
+
+async def test_an_app_in_this_process_knows_who_is_calling() -> None:
+    """The identity that the gateway found is the app's `scope["user"]`, and a middleware inside begins with it."""
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.extend([scope["user"].subject, len(scope["state"]["gatekit"])])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    class Inside(Spec):
+        kind = "inside"
+
+        def decide(self, exchange: Exchange) -> None:
+            assert exchange.identity is not None
+            seen.append(exchange.identity.subject)
+
+    gateway = Gateway(
+        policies=[Authn(api_keys({"k": ApiKey(secret="s3cret-s3cret", subject="alice")}))],
+        routes=[Route("/*", to="app")],
+        clusters={"app": Cluster(app=Policies(app, Inside()))},
+    )
+    assert (await call(gateway, headers={"x-api-key": "s3cret-s3cret"})).status == 200
+    assert seen == ["alice", "alice", 2]
+    await close(gateway)
+
+
+async def test_the_threads_of_a_wsgi_app_end_with_the_gateway() -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"hi"]
+
+    gateway = Gateway(routes=[Route("/*", to="app")], clusters={"app": Cluster(app=app)})
+    assert (await call(gateway)).body == b"hi"
+    await close(gateway)
+    workers = [thread for thread in threading.enumerate() if thread.name.startswith("gatekit-wsgi-app")]
+    for thread in workers:
+        await asyncio.to_thread(thread.join, 5)
+        assert not thread.is_alive()

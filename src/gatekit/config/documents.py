@@ -63,6 +63,7 @@ class _Gathered:
                 self._problem(document, str(key), f"there is no such setting{hint}")
 
     def _add_policies(self, document: Document, value: object) -> None:
+        self.places.note("policies", document, "policies")
         for place, item in enumerate(self._list(document, "policies", value)):
             spec = self._policy(document, f"policies[{place}]", item)
             if spec is None:
@@ -159,9 +160,9 @@ class _Gathered:
                 setting, _, name = path.partition(".")
                 if setting == "clusters":
                     self.broken.add(name)
-                    self.clusters.pop(name)
+                    self.clusters.pop(name, None)
                 else:
-                    self.settings.pop(setting.partition("[")[0])
+                    self.settings.pop(setting.partition("[")[0], None)
         return self._built()
 
     def _list(self, document: Document, path: str, value: object) -> list[Any] | tuple[Any, ...]:

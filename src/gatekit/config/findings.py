@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 
 from gatekit.config.entries import near
 from gatekit.config.model import GatewayConfig, Route
+from gatekit.config.printed import names_secret
 from gatekit.core.contracts import in_stage_order, violations
 from gatekit.core.policy import Spec
 from gatekit.errors import Problem
@@ -108,14 +109,27 @@ def _order(config: GatewayConfig) -> Iterator[Problem]:
 
 def _reachable(config: GatewayConfig) -> Iterator[Problem]:
     """Can every route be reached, and is it clear which of two is meant?"""
-    places: dict[str, int] = {}
-    routes: list[Route] = []
+    routes: dict[str, tuple[int, Route]] = {}
     for place, route in enumerate(config.routes):
-        if places.setdefault(route.id, place) == place:
-            routes.append(route)
-    for finding in examine([route.rule(None) for route in routes]):
-        path = f"routes[{places[finding.rule_id]}]" if finding.rule_id in places else "routes"
-        yield Problem(path, finding.message, severity=finding.severity)
+        routes.setdefault(route.id, (place, route))
+    for finding in examine([route.rule(None) for _, route in routes.values()]):
+        path, message = "routes", finding.message
+        if finding.rule_id in routes:
+            place, route = routes[finding.rule_id]
+            path, message = f"routes[{place}]", _without_secrets(message, route)
+        if finding.other_id is not None:
+            message = _without_secrets(message, routes[finding.other_id][1])
+        yield Problem(path, message, severity=finding.severity)
+
+
+def _without_secrets(message: str, route: Route) -> str:
+    """The message without values that this route looks for in headers and the like which hold secrets: the example of
+    a request has them."""
+    for matches in (route.headers, route.query, route.cookies):
+        for name, match in matches.items():
+            if match.value and names_secret(name):
+                message = message.replace(match.value, "<secret>")
+    return message
 
 
 __all__ = ["ANSWERING", "answers", "findings", "unknown_cluster"]

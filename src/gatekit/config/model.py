@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -95,8 +95,8 @@ class Cluster(_Model):
     """An ASGI or WSGI application in this process. In Python only."""
     transport: Annotated[Any, PythonOnly] = None
     """An `httpx.AsyncBaseTransport` that carries the requests. In Python only."""
-    interface: Literal["asgi", "wsgi"] | None = None
-    """What `app` speaks, where it cannot be told from its signature."""
+    interface: Annotated[Literal["asgi", "wsgi"] | None, PythonOnly] = None
+    """What `app` speaks, where it cannot be told from its signature. In Python only."""
     balance: str = "round_robin"
     """How an endpoint is chosen: `round_robin`, `random`, `least_requests`, or a rule that a package adds."""
     host_header: Literal["endpoint", "client"] = "endpoint"
@@ -325,6 +325,10 @@ class GatewayConfig(_Model):
     """Whether doubled slashes in a path are made one."""
     allow: tuple[Oddity, ...] = ()
     """Oddities of a path that every route takes; any other is answered with 400."""
+
+    if TYPE_CHECKING:
+        # Lists, texts and mappings are taken for what they stand for; the fields are typed as what they become.
+        def __init__(self, /, **fields: Any) -> None: ...
 
     _places: Places = PrivateAttr(default_factory=Places)
     _warnings: tuple[Problem, ...] | None = PrivateAttr(default=None)

@@ -21,8 +21,8 @@ class Places:
         self._entries: dict[str, tuple[Document, str]] = {}
 
     def note(self, entry: str, document: Document, path: str) -> None:
-        """`entry` of the whole is what `document` has at `path`."""
-        self._entries[entry] = (document, path)
+        """`entry` of the whole is what `document` has at `path`. Of several documents the first is kept."""
+        self._entries.setdefault(entry, (document, path))
 
     def where(self, entry: str) -> str:
         """In words, for a message: `routes[2] in gw.yaml:15`."""

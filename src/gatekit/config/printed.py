@@ -16,7 +16,11 @@ from typing import Any
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 _SECRET = re.compile(r"auth|cookie|token|secret|passw|session|api.?key|credential", re.IGNORECASE)
-"""Names of headers, parameters and settings whose values are not shown."""
+
+
+def names_secret(name: str) -> bool:
+    """Whether a header, parameter or setting of that name holds what is not to be shown."""
+    return _SECRET.search(name) is not None
 
 
 def shown(value: object) -> str:
@@ -49,7 +53,7 @@ def _text(value: object, secret: Callable[[object], str]) -> str:
         return repr(value.value)
     if isinstance(value, Mapping):
         pairs = (
-            f"{_text(key, secret)}: {(secret(one) if _SECRET.search(str(key)) else _text(one, secret))}"
+            f"{_text(key, secret)}: {(secret(one) if names_secret(str(key)) else _text(one, secret))}"
             for key, one in value.items()
         )
         return f"{{{', '.join(pairs)}}}"
@@ -83,4 +87,4 @@ def _origin(value: object) -> str:
     return f"{getattr(named, '__module__', '?')}.{getattr(named, '__qualname__', '?')}"
 
 
-__all__ = ["digest", "settings", "shown"]
+__all__ = ["digest", "names_secret", "settings", "shown"]

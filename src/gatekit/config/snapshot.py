@@ -149,7 +149,7 @@ class Snapshot:
             lines += [f"  {name} {value}" for name, value in settings(asked) if name not in ("name", "to", "policies")]
             lines += [f"  policy {spec.placement().stage.name.lower()} {shown(spec)}" for spec in asked.policies]
             lines.append(f"  runs {_steps(plan.pipeline)}")
-            lines.append(f"  to {_split(asked.to)}" if plan.refusal is None else f"  answers {plan.refusal.status}")
+            lines.append(f"  to {_split(asked.to)}" if plan.refusal is None else "  answers 500 where no policy did")
         for name, cluster in config.clusters.items():
             lines += ["", f"cluster {name}"]
             lines += [f"  {field} {value}" for field, value in settings(cluster)]

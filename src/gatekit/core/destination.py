@@ -87,6 +87,15 @@ class WebSocketDestination(Protocol):
         ...
 
 
+@runtime_checkable
+class Closable(Protocol):
+    """A destination that holds something of its own (threads, say), to be let go when the gateway closes."""
+
+    def close(self) -> None:
+        """Let go. It can be used again afterwards."""
+        ...
+
+
 class DestinationFactory(Protocol):
     """How the gateway turns what compilation knows of a cluster or a split into something that answers."""
 

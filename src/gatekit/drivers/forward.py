@@ -19,11 +19,13 @@ def broken(out: Answer, error: Exception) -> Reply:
     exchange = out.exchange
     if isinstance(error, UpstreamError):
         reply = Reply(error.status, error.reason)
+        # What is wrong with the request itself, and found only while it was sent, is the client's.
+        exchange.fault = Fault.CLIENT if error.reason.startswith("request.") else Fault.UPSTREAM
         _log.warning("no answer for request %s: %s", exchange.request_id, error)
     else:
         reply = Reply(502, "upstream.failed")
+        exchange.fault = Fault.UPSTREAM
         _log.error("a destination raised for request %s", exchange.request_id, exc_info=error)
-    exchange.fault = Fault.UPSTREAM
     exchange.reason = reply.reason
     return reply
 

@@ -18,7 +18,7 @@ from gatekit.config.compile import compile_config
 from gatekit.config.documents import config_from
 from gatekit.config.model import Cluster, GatewayConfig, Route
 from gatekit.config.snapshot import Snapshot
-from gatekit.core.destination import Destination
+from gatekit.core.destination import Closable, Destination
 from gatekit.core.events import ConfigApplied, ConfigRejected, Events
 from gatekit.core.plan import ClusterPlan, Document, SplitPlan
 from gatekit.core.policy import Spec
@@ -190,6 +190,10 @@ class Gateway:
         turned = loop.create_future()
         loop.call_soon(turned.set_result, None)
         await turned
+        if not self.runtime.serving:
+            for destination in self.plan.clusters.values():
+                if isinstance(destination, Closable):
+                    destination.close()
 
 
 def read(source: Source) -> GatewayConfig:

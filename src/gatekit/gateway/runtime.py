@@ -113,6 +113,11 @@ class Runtime:
         found.want(self._jobs())
         return found
 
+    @property
+    def serving(self) -> bool:
+        """Whether any loop is still served."""
+        return any(not one.loop.is_closed() for one in self._all)
+
     def refresh(self) -> None:
         """After a reload: every loop runs the jobs of the configuration that is now in force."""
         for one in list(self._all):

@@ -7,6 +7,7 @@ A predicate sees the exchange and may not change it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -45,7 +46,7 @@ class Predicate(Protocol):
         ...
 
 
-class ValuePredicate:
+class ValuePredicate(ABC):
     """A condition on one named value of the request, which may be absent. What header, query and cookie share."""
 
     __slots__ = ("_test", "mode", "name", "negate", "value")
@@ -65,9 +66,9 @@ class ValuePredicate:
         self.negate = negate
         self._test = _tester(mode, value or "")
 
+    @abstractmethod
     def read(self, exchange: Exchange) -> str | None:
         """The value this predicate looks at, None when the request has none."""
-        raise NotImplementedError
 
     def accepts(self, value: str | None) -> bool:
         """Whether the condition holds for that value."""

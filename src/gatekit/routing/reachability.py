@@ -14,10 +14,16 @@ from gatekit.errors import RouteFailed
 from gatekit.routing.cover import AnyEntry, Covers, Pin, pins
 from gatekit.routing.index import Leaf, Node, Table
 from gatekit.routing.matcher import Matcher, Rule
+from gatekit.routing.pattern import PathPattern
+from gatekit.routing.regex import match_range
 from gatekit.routing.witness import Witness, find_witness
 
 MOST_COMPARISONS: Final = 400_000
 """How many pairs are looked at for each of the two questions. Only tables with very many rules of one path get there."""
+
+
+_WITNESS_COST: Final = 20
+"""Looking for a witness takes about as long as this many comparisons."""
 
 
 class Finding(NamedTuple):
@@ -84,10 +90,13 @@ def _ambiguous(matcher: Matcher[Any], dead: set[str]) -> Iterator[Finding]:
                 if lower.rule.id in dead:
                     continue
                 for upper in peers.possible(lower):
-                    left -= 1
-                    if not left:
+                    near = _may_share_path(upper.rule.path, lower.rule.path)
+                    left -= _WITNESS_COST if near else 1
+                    if left <= 0:
                         yield _unfinished("ambiguous pairs")
                         return
+                    if not near:
+                        continue
                     if (lower.rule.id, upper.rule.id) in told:
                         break
                     witness = _shared_request(upper, lower)
@@ -96,6 +105,14 @@ def _ambiguous(matcher: Matcher[Any], dead: set[str]) -> Iterator[Finding]:
                         yield _only_by_order(upper, lower, witness)
                         break
                 peers.add(lower)
+
+
+def _may_share_path(one: PathPattern, other: PathPattern) -> bool:
+    """False where two paths of one leaf certainly match nothing in common: two regexes with bounds apart."""
+    if one.regex is None or other.regex is None or one.text == other.text:
+        return True
+    mine, its = match_range(one.regex.pattern), match_range(other.regex.pattern)
+    return mine is None or its is None or (mine[0] <= its[1] and its[0] <= mine[1])
 
 
 def _only_by_order(upper: AnyEntry, lower: AnyEntry, witness: Witness) -> Finding:

@@ -8,6 +8,7 @@ refused when the table is built. Syntax: github.com/google/re2/wiki/Syntax.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final, Protocol, cast
 
 import re2
@@ -45,8 +46,14 @@ def compile_regex(pattern: str) -> Regex:
         raise ValueError(f"the regex {pattern!r} does not compile: {_advice(error)}") from None
 
 
+@lru_cache(maxsize=4096)
 def match_range(pattern: str) -> tuple[bytes, bytes] | None:
-    """Bounds, in UTF-8, between which everything lies that the pattern matches whole; None where there are none."""
+    """Bounds, in UTF-8, between which everything lies that the pattern matches whole; None where there are none.
+
+    Patterns with a word boundary have none: RE2 gives them bounds that leave out some of what they match.
+    """
+    if "\\b" in pattern or "\\B" in pattern:
+        return None
     try:
         anchored = cast("_Ranged", re2.compile(f"^(?:{pattern})$", _options()))
         return anchored.possiblematchrange(64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 from gatekit.routing.regex import compile_regex
 
@@ -20,14 +21,15 @@ _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a"}
 _LIMIT = 8
 
 
-def samples(pattern: str) -> list[str]:
+@lru_cache(maxsize=4096)
+def samples(pattern: str) -> tuple[str, ...]:
     """Some texts that the pattern matches whole, checked against it; none where no text could be found."""
     regex = compile_regex(pattern)
     try:
         found = _Reader(pattern).read()
     except (IndexError, ValueError, RecursionError):
-        return []
-    return [text for text in found if regex.fullmatch(text) is not None]
+        return ()
+    return tuple(text for text in found if regex.fullmatch(text) is not None)
 
 
 class _Reader:
@@ -40,10 +42,7 @@ class _Reader:
         self._at = 0
 
     def read(self) -> list[str]:
-        found = self._alternatives()
-        if self._at < len(self._text):
-            raise ValueError("an unmatched parenthesis")
-        return found
+        return self._alternatives()
 
     def _alternatives(self) -> list[str]:
         found = self._sequence()
@@ -109,7 +108,7 @@ class _Reader:
             first = self._take()
         inside = compile_regex(self._text[start : self._at])
         fits: Callable[[str], object] = inside.fullmatch
-        return [char for char in f"a0A-_.~{self._text[start + 1 : self._at]}" if fits(char)][:2]
+        return [char for char in dict.fromkeys(f"a01A-_.~{self._text[start + 1 : self._at]}") if fits(char)][:3]
 
     def _escape(self) -> str:
         char = self._take()

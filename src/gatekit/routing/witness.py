@@ -112,7 +112,7 @@ def _paths(patterns: Sequence[PathPattern]) -> Iterator[str]:
         yield from _suggested(pattern)
 
 
-def _suggested(pattern: PathPattern) -> list[str]:
+def _suggested(pattern: PathPattern) -> Sequence[str]:
     if pattern.kind == "exact":
         return [pattern.text]
     if pattern.kind == "regex":

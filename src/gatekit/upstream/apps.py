@@ -348,13 +348,10 @@ def _scope(exchange: Exchange, kind: str, headers: RawHeaders) -> dict[str, Any]
     scope: dict[str, Any] = {}
     if "type" in outer and "headers" in outer:
         scope = {key: value for key, value in outer.items() if key not in _NOT_COPIED}
-        if "state" in scope:
-            scope["state"] = {key: value for key, value in scope["state"].items() if key != "gatekit"}
     else:
         peer = exchange.peer
         scope["client"] = None if peer is None else (peer, 0)
         scope["server"] = (exchange.host, exchange.port or (443 if exchange.scheme == "https" else 80))
-        scope["root_path"] = ""
     target, _, query = request_target(exchange).partition(b"?")
     scope.update(
         type=kind,
@@ -365,5 +362,11 @@ def _scope(exchange: Exchange, kind: str, headers: RawHeaders) -> dict[str, Any]
         raw_path=target,
         query_string=query,
         headers=headers,
+        root_path="",
+        gatekit=exchange,
+        state={**outer.get("state", {}), "gatekit": (*outer.get("state", {}).get("gatekit", ()), exchange)},
     )
+    if exchange.identity is not None:
+        # What Starlette's `request.user` and `request.auth.scopes` read, by duck typing.
+        scope["user"] = scope["auth"] = exchange.identity
     return scope

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
 from gatekit.core.policy import IDENTITY, Placement, Spec, Stage
 from gatekit.core.ports import Ports
-from gatekit.policies.rate_limit.keys import IDENTITY_KEYS, check
+from gatekit.policies.rate_limit.keys import IDENTITY_KEYS, KeyFunction, check
 from gatekit.policies.rate_limit.local import MAX_KEYS
 from gatekit.policies.rate_limit.policy import RateLimitPolicy
 
@@ -62,6 +62,20 @@ class RateLimit(Spec):
     max_keys: int = Field(default=MAX_KEYS, ge=1)
     """How many keys are remembered in this process. The least recently used goes first, one that is out of quota goes
     last."""
+
+    if TYPE_CHECKING:
+        # Type checkers know nothing of `positional`, nor that one may be given where there can be several.
+        def __init__(
+            self,
+            limit: str | Sequence[str],
+            *,
+            by: str | KeyFunction | Sequence[str | KeyFunction] = "client_ip",
+            name: str = "default",
+            cost: int = 1,
+            on_error: Literal["allow", "deny", "local"] = "local",
+            headers: bool = True,
+            max_keys: int = MAX_KEYS,
+        ) -> None: ...
 
     @field_validator("limit", "by", mode="before")
     @classmethod
