@@ -93,10 +93,14 @@ class Headers:
 
     def set(self, name: str | bytes, value: str | bytes) -> None:
         """Replace every value of that name by this one. Raises ValueError on a bad name or value."""
-        key, encoded = encode_name(name), encode_value(value)
-        self.raw = [pair for pair in self.raw if pair[0] != key]
+        self.put(encode_name(name), encode_value(value))
+
+    def put(self, key: bytes, encoded: bytes) -> None:
+        """`set` for what `encode_name` and `encode_value` have made already."""
+        raw = [pair for pair in self.raw if pair[0] != key]
+        raw.append((key, encoded))
+        self.raw = raw
         self._shared = False
-        self.raw.append((key, encoded))
 
     def append(self, name: str | bytes, value: str | bytes) -> None:
         """Add a value and keep those that are there (Set-Cookie, Vary, Via)."""

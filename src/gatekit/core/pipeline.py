@@ -165,7 +165,7 @@ class Pipeline:
         for index in range(entered - 1, -1, -1):
             for owner, name, value in queue:
                 if owner == index:
-                    head.set(name, value)
+                    head.put(name, value)
             step = steps.get(index)
             if step is not None:
                 failure = self._respond_one(exchange, head, step, filters)
