@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -139,9 +138,10 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def golden(session: nox.Session) -> None:
-    """Write the golden files anew; look at the difference before you commit it."""
+    """Write the golden files and the generated reference anew; look at the difference before you commit it."""
     session.install("-e", ".[dev]")
-    session.run("pytest", "-q", "tests/golden", env={**os.environ, "GATEKIT_WRITE_GOLDEN": "1"})
+    session.run("pytest", "-q", "tests/golden", "tests/config", env={"GATEKIT_REWRITE": "1"})
+    session.run("python", "docs/figures.py")
 
 
 @nox.session

@@ -6,7 +6,7 @@ Each is a pure ASGI class whose first parameter is the app, so `app.add_middlewa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gatekit.core.policy import Spec
@@ -18,9 +18,10 @@ from gatekit.gateway.stack import Stack, StackOptions, checked, is_app, runs
 from gatekit.policies import spec_class
 
 if TYPE_CHECKING:
-    from asgiref.typing import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
-
     from gatekit.config.model import Cluster, Route
+
+App = Callable[..., Awaitable[None]]
+"""An ASGI application, as every framework types its own: called with scope, receive and send."""
 
 
 class Policies:
@@ -35,7 +36,7 @@ class Policies:
 
     def __init__(
         self,
-        app: ASGI3Application,
+        app: App,
         *specs: Spec,
         trusted_proxies: Sequence[str] = (),
         allow: Sequence[str] = (),
@@ -68,7 +69,7 @@ class Policies:
             driven = AsgiDriver(stack, now=stack.ports.clock.monotonic, app=driven, enter=enter)
         self._driven = driven
 
-    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await self._driven(scope, receive, send)
 
 
@@ -77,7 +78,7 @@ class _Single(Policies):
 
     kind: ClassVar[str]
 
-    def __init__(self, app: ASGI3Application, *args: Any, **fields: Any) -> None:
+    def __init__(self, app: App, *args: Any, **fields: Any) -> None:
         options = {name: fields.pop(name) for name in StackOptions.__dataclass_fields__ if name in fields}
         super().__init__(app, spec_class(self.kind)(*args, **fields), **options)
 
@@ -132,7 +133,7 @@ class Router:
 
     def __init__(
         self,
-        app: ASGI3Application,
+        app: App,
         *,
         routes: Sequence[Route],
         clusters: Mapping[str, Cluster],
@@ -146,7 +147,7 @@ class Router:
         self.app = app
         self.gateway = Gateway(policies=policies, routes=routes, clusters=clusters, app=app, **options)
 
-    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await self.gateway(scope, receive, send)
 
 

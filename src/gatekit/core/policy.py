@@ -104,10 +104,12 @@ class Spec(BaseModel):
     kind: ClassVar[str] = ""
     positional: ClassVar[tuple[str, ...]] = ()
     """The fields that may be given by position, in order."""
+    answers: ClassVar[bool] = False
+    """Whether the policy answers every request itself, so that a route with it needs no destination."""
     rewrites: ClassVar[bool] = False
     """Whether the policy calls `exchange.rewrite`: in a middleware stack those behind it see the rewritten request."""
 
-    def __init__(self, *args: Any, **fields: Any) -> None:
+    def __init__(self, /, *args: Any, **fields: Any) -> None:
         if args:
             fields = self._by_position(args, fields)
         super().__init__(**fields)

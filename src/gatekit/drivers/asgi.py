@@ -7,8 +7,8 @@ once how it ended. The plan is read once, at the door, and kept to the last byte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 from gatekit.core.destination import Destination
@@ -27,9 +27,6 @@ from gatekit.drivers.steps import decide
 from gatekit.drivers.watch import Watches
 from gatekit.drivers.websocket import websocket
 from gatekit.errors import ClientDisconnected
-
-if TYPE_CHECKING:
-    from asgiref.typing import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
 
 _STATELESS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE"))
 
@@ -54,7 +51,7 @@ class AsgiDriver:
         source: PlanSource,
         *,
         now: Callable[[], float],
-        app: ASGI3Application | None = None,
+        app: Callable[..., Awaitable[None]] | None = None,
         enter: Callable[[], None] | None = None,
     ) -> None:
         self._source = source
@@ -63,7 +60,7 @@ class AsgiDriver:
         self._watches: Watches | None = None
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         kind = scope["type"]
         if kind == "http":
             await self._http(scope, receive, send)

@@ -349,8 +349,9 @@ class _Parts:
     def close(self) -> None:
         """Called by the server whatever happened; before the end of the body it means that the client is gone."""
         try:
-            if self._close is not None:
-                self._close()
+            close, self._close = self._close, None
+            if close is not None:
+                close()
         except BaseException as error:
             self._out.finish(raised(self._out.status, error))
             raise

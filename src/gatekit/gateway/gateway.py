@@ -10,10 +10,11 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from gatekit.config.carry import still_used
 from gatekit.config.compile import compile_config
 from gatekit.config.documents import config_from
 from gatekit.config.model import Cluster, GatewayConfig, Route
@@ -38,7 +39,6 @@ from gatekit.upstream import Pools, make_destination, pool_keys
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
-    from asgiref.typing import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
 
 Source = GatewayConfig | Mapping[str, Any] | Document | str | os.PathLike[str]
 """What a configuration can be given as: the model, a mapping, a document, or the path of a YAML or JSON file."""
@@ -58,7 +58,7 @@ class Gateway:
         routes: Sequence[Route] = (),
         clusters: Mapping[str, Cluster] | None = None,
         config: GatewayConfig | None = None,
-        app: ASGI3Application | None = None,
+        app: Callable[..., Awaitable[None]] | None = None,
         fallback: bool = False,
         error_shape: ErrorShape | None = None,
         ports: Ports | None = None,
@@ -103,7 +103,7 @@ class Gateway:
         """The configuration in force, as it was asked for."""
         return self.plan.config
 
-    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
         else:
@@ -152,7 +152,7 @@ class Gateway:
     def _tidy(self) -> None:
         """Forget state that neither the configuration in force nor one with requests under way asks for."""
         alive = list(self._generations)
-        self._ports.cells.retain(key for snapshot in alive for key in snapshot.used)
+        self._ports.cells.retain(still_used(alive))
         pools = {key for snapshot in alive for plan in snapshot.cluster_plans for key in pool_keys(plan)}
         self._pools.forget(self._pooled - pools)
         self._pooled = pools

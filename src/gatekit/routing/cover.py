@@ -7,6 +7,7 @@ place of a path; what is found there covers the path and host by construction, a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
 from gatekit.routing.hosts import HostPattern
@@ -46,7 +47,7 @@ class Covers:
         self._by_pin: dict[int, dict[Pin | None, list[AnyEntry]]] = {}
 
     def above(self, lower: AnyEntry) -> Iterator[AnyEntry]:
-        """Entries that rank above `lower` and whose host and path cover its own."""
+        """Entries that rank above `lower`, whose host and path cover its own; of a regex `covers` must ask about that."""
         own = pins(lower.predicates)
         for table in self._covering_tables(lower.host):
             for leaf in _covering_leaves(table, lower.rule.path):
@@ -56,11 +57,16 @@ class Covers:
                         if entry.rank >= lower.rank:
                             break
                         yield entry
-            yield from _covering_regexes(table, lower)
+            if table.regexes is not None:
+                yield from takewhile(lambda entry: entry.rank < lower.rank, table.regexes.entries)
 
     def covers(self, upper: AnyEntry, lower: AnyEntry) -> bool:
         """Whether an entry that `above` gave takes every request of `lower`."""
-        return methods_covered(upper, lower) and all(implied(one, lower.predicates) for one in upper.predicates)
+        return (
+            methods_covered(upper, lower)
+            and (upper.regex is None or _regex_covers(upper.rule.path, lower.rule.path))
+            and all(implied(one, lower.predicates) for one in upper.predicates)
+        )
 
     def _covering_tables(self, host: HostPattern) -> Iterator[Table[Any]]:
         bare = HostPattern(host.kind, host.name, None).text
@@ -139,14 +145,6 @@ def _symbolic(node: Node[Any], segments: Sequence[str | None], at: int, end: str
         yield node.prefix
 
 
-def _covering_regexes(table: Table[Any], lower: AnyEntry) -> Iterator[AnyEntry]:
-    """Regex entries above `lower`: those of the same text, and for an exact path those that match it."""
-    if table.regexes is None:
-        return
-    path = lower.rule.path
-    for entry in table.regexes.entries:
-        if entry.rank >= lower.rank:
-            break
-        other = entry.rule.path
-        if other.text == path.text or (path.kind == "exact" and other.match(path.text) is not None):
-            yield entry
+def _regex_covers(upper: PathPattern, lower: PathPattern) -> bool:
+    """Whether it can be told that a regex matches all that `lower` does: the same text, or one path that it matches."""
+    return upper.text == lower.text or (lower.kind == "exact" and upper.match(lower.text) is not None)

@@ -1,7 +1,8 @@
 """Why a request goes where it goes: the winner, and for every other candidate the first thing that spoke against it.
 
 It asks the live matcher and its own index and predicates; there is no second implementation of matching here that could
-disagree. It shows no value of a request, only whether one is there: values may be secrets.
+disagree. It shows host, path and parameters of the path; of headers, query and cookies only whether they are there and
+not what they hold: that may be secret.
 """
 
 from __future__ import annotations

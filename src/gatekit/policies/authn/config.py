@@ -53,7 +53,7 @@ class Authn(Spec):
     """What the challenge of a 401 names as protected."""
 
     # Here so that type checkers know that methods are given by position.
-    def __init__(self, *methods: Any, **fields: Any) -> None:
+    def __init__(self, /, *methods: Any, **fields: Any) -> None:
         super().__init__(*methods, **fields)
 
     @classmethod

@@ -41,7 +41,7 @@ class Cors(Spec):
     """How long, in seconds, a browser may keep the answer to a preflight."""
 
     # Here so that type checkers know that the origins may be given by position.
-    def __init__(self, *args: Any, **fields: Any) -> None:
+    def __init__(self, /, *args: Any, **fields: Any) -> None:
         super().__init__(*args, **fields)
 
     @field_validator("allow_origins")

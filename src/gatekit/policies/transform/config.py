@@ -200,7 +200,7 @@ class Respond(Spec):
     """Headers of the answer."""
 
     # Here so that type checkers know that status and body may be given by position.
-    def __init__(self, *args: Any, **fields: Any) -> None:
+    def __init__(self, /, *args: Any, **fields: Any) -> None:
         super().__init__(*args, **fields)
 
     @model_validator(mode="after")

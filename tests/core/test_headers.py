@@ -1,0 +1,134 @@
+"""Header lists: reading by name, changing without touching what belongs to somebody else."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatekit.core.head import ResponseHead
+from gatekit.core.headers import Headers, RawHeaders, encode_name, encode_value, fold, malformed
+
+PAIRS: RawHeaders = [(b"accept", b"a"), (b"cookie", b"x=1"), (b"accept", b"b"), (b"x.user_id", b"eve")]
+
+
+@pytest.mark.parametrize("name", ["X-Id", b"X-ID", "x-id"])
+def test_a_name_is_encoded_in_lower_case(name: str | bytes) -> None:
+    assert encode_name(name) == b"x-id"
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:b", "ä", "a\n", "日", b"\xe4", "(x)"])
+def test_what_is_no_header_name(name: str | bytes) -> None:
+    with pytest.raises(ValueError, match="not a header name"):
+        encode_name(name)
+
+
+@pytest.mark.parametrize(
+    ("value", "raw"), [("a", b"a"), (" a b\t", b"a b"), ("é", b"\xe9"), (b"\xff", b"\xff"), ("", b"")]
+)
+def test_a_value_is_encoded_as_on_the_wire(value: str | bytes, raw: bytes) -> None:
+    assert encode_value(value) == raw
+
+
+@pytest.mark.parametrize("value", ["a\r\nset-cookie: x", "a\n", "\0", b"a\rb", "日"])
+def test_a_value_that_may_not_be_sent(value: str | bytes) -> None:
+    with pytest.raises(ValueError, match="a header value"):
+        encode_value(value)
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        ([], None),
+        ([(b"a", b"b"), (b"c", b"\xff")], None),
+        ([(b"a", b"b"), (b"c d", b"")], "a header name is not a token"),
+        ([(b"", b"")], "a header name is not a token"),
+        ([(b"a", b"x\ny")], "a header value holds a control character"),
+    ],
+)
+def test_malformed_lists(raw: RawHeaders, why: str | None) -> None:
+    assert malformed(raw) == why
+
+
+@pytest.mark.parametrize("name", [b"X-User-Id", b"x_user_id", b"x.user-id", b"X-USER.ID"])
+def test_spellings_that_fold_into_one(name: bytes) -> None:
+    assert fold(name) == b"x-user-id"
+
+
+def test_reading() -> None:
+    headers = Headers(list(PAIRS))
+    assert headers.get("Accept") == "a"
+    assert headers.get(b"accept") == "a"
+    assert headers.get("missing") is None
+    assert headers.get_bytes(b"cookie") == b"x=1"
+    assert headers.get_all("ACCEPT") == ["a", "b"]
+    assert headers.get_all(b"accept") == ["a", "b"]
+    assert "Accept" in headers
+    assert b"accept" in headers
+    assert "nothing" not in headers
+    assert list(headers) == PAIRS
+    assert len(headers) == 4
+    assert len(Headers()) == 0
+
+
+def test_changing() -> None:
+    headers = Headers(list(PAIRS))
+    headers.set("Accept", "c")
+    assert headers.get_all("accept") == ["c"]
+    headers.append("accept", "d")
+    assert headers.get_all("accept") == ["c", "d"]
+    headers.remove("accept")
+    headers.remove("was-never-there")
+    assert "accept" not in headers
+    headers.remove_folded("X-User-ID")
+    assert headers.raw == [(b"cookie", b"x=1")]
+
+
+@pytest.mark.parametrize("change", ["set", "append"])
+def test_a_bad_change_changes_nothing(change: str) -> None:
+    headers = Headers(list(PAIRS))
+    for name, value in (("a b", "x"), ("a", "x\ny")):
+        with pytest.raises(ValueError, match="header"):
+            getattr(headers, change)(name, value)
+    assert headers.raw == PAIRS
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["set", "append", "remove", "remove_folded"]), st.sampled_from(["accept", "x_a", "x-a"])
+        ),
+        max_size=6,
+    )
+)
+def test_a_shared_list_is_never_changed(changes: list[tuple[str, str]]) -> None:
+    servers: RawHeaders = [*PAIRS, (b"x-a", b"1")]
+    before = list(servers)
+    shared, own = Headers(servers, shared=True), Headers(list(servers))
+    for what, name in changes:
+        for headers in (shared, own):
+            getattr(headers, what)(*((name, "v") if what in ("set", "append") else (name,)))
+    assert servers == before
+    assert shared.raw == own.raw
+
+
+def test_an_own_list_is_appended_to_in_place() -> None:
+    raw: RawHeaders = []
+    Headers(raw).append("a", "b")
+    assert raw == [(b"a", b"b")]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "stream"),
+    [("text/event-stream", True), ("Text/Event-Stream; charset=utf-8", True), ("text/plain", False), (None, False)],
+)
+def test_event_streams_are_told_by_their_type(content_type: str | None, stream: bool) -> None:
+    head = ResponseHead(200)
+    if content_type is not None:
+        head.set("content-type", content_type)
+    assert head.is_event_stream is stream
+
+
+@pytest.mark.parametrize(("status", "body"), [(101, False), (200, True), (204, False), (304, False), (404, True)])
+def test_which_statuses_have_a_body(status: int, body: bool) -> None:
+    assert ResponseHead(status, [(b"a", b"b")]).has_body is body
