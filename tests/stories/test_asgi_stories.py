@@ -172,7 +172,7 @@ async def test_a_client_that_leaves_while_its_body_is_buffered_is_a_499() -> Non
         {"type": "http.disconnect"},
     ]
     scope = http_scope("POST", "/", headers={"content-length": "9"})
-    await around(app, Probe("a", log, needs_body=64))(scope, receive, send)  # type: ignore[arg-type]
+    await around(app, Probe("a", log, needs_body=64))(scope, receive, send)
     assert reached == []
     assert log[-1] == ("a", "observe", 499, "nobody")
 
@@ -211,7 +211,7 @@ async def test_the_scope_is_copied_and_never_changed() -> None:
         return
 
     changing = Probe("a", [], decide=lambda one: one.headers.set("x", "2"), body_filter=lambda *_: Replacing())
-    await around(app, changing)(scope, receive, send)  # type: ignore[arg-type]
+    await around(app, changing)(scope, receive, send)
     assert scope == before
     assert scope["headers"] == headers
     assert inner[0]["path"] == "/a/b"
@@ -270,7 +270,7 @@ async def test_other_scopes_pass_to_the_app() -> None:
         kinds.append(scope["type"])
 
     for kind in ("lifespan", "something.new"):
-        await around(app, Probe("a", []))({"type": kind}, None, None)  # type: ignore[arg-type]
+        await around(app, Probe("a", []))({"type": kind}, None, None)
     assert kinds == ["lifespan", "something.new"]
 
 
