@@ -189,6 +189,6 @@ def test_what_suspends_is_closed_and_named() -> None:
     ],
 )
 def test_the_raw_path_comes_from_where_the_server_tells_it(more: dict[str, Any], raw: bytes) -> None:
-    from gatekit.drivers.wsgi import _raw_path
+    from gatekit.drivers.wsgi_environ import raw_path_of
 
-    assert _raw_path({**environ(), **more}) == raw
+    assert raw_path_of({**environ(), **more}) == raw
