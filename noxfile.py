@@ -82,7 +82,7 @@ def package(session: nox.Session) -> None:
     shutil.rmtree(dist, ignore_errors=True)
     session.install("build")
     session.run("python", "-m", "build", "--outdir", str(dist), silent=True)
-    wheel = next(dist.glob("*.whl"))
+    wheel = next(dist.glob("*.whl")).resolve()
     session.install("--force-reinstall", str(wheel))
     with session.chdir(session.create_tmp()):
         session.run("python", "-c", "import gatekit; [getattr(gatekit, name) for name in gatekit.__all__]")

@@ -246,13 +246,14 @@ def test_rt5_the_search_says_so_when_it_gives_up(monkeypatch: pytest.MonkeyPatch
     assert "stopped after 20 comparisons" in findings[0].message
 
 
-@pytest.mark.parametrize("shape", ["ordinary", "one path", "regexes", "priorities"])
+@pytest.mark.parametrize("shape", ["ordinary", "one path", "regexes", "regexes above", "priorities"])
 def test_rt5_ten_thousand_rules_are_examined_in_seconds(shape: str) -> None:
     count = 10_000 if shape == "ordinary" else 2_000
     made: dict[str, Callable[[int], Rule[str]]] = {
         "ordinary": lambda n: rule(f"r{n}", f"/v1/s{n}/{{id}}" if n % 2 else f"/v2/s{n}", methods=["GET"]),
         "one path": lambda n: rule(f"r{n}", "/a", predicates=[HeaderMatch("tenant", "exact", str(n))]),
         "regexes": lambda n: rule(f"r{n}", f"~/r{n}/[0-9]+"),
+        "regexes above": lambda n: rule(f"r{n}", f"~/r{n}/[0-9]+" if n % 2 else f"/s{n}", priority=n % 2),
         "priorities": lambda n: rule(f"r{n}", f"/p{n}/{{id}}", priority=n),
     }
     begun = time.process_time()
