@@ -33,7 +33,7 @@ from gatekit.gateway.lifespan import Lifespan
 from gatekit.gateway.loop_thread import SHARED
 from gatekit.gateway.runtime import Runtime
 from gatekit.gateway.system import system_ports
-from gatekit.providers.file import read_document
+from gatekit import providers
 from gatekit.routing.explain import Explanation
 from gatekit.upstream import Pools, make_destination, pool_keys
 
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 Source = GatewayConfig | Mapping[str, Any] | Document | str | os.PathLike[str]
-"""What a configuration can be given as: the model, a mapping, a document, or the path of a YAML or JSON file."""
+"""What a configuration can be given as: the model, a mapping, a document, the path of a YAML or JSON file, or the URL
+of a provider."""
 
 
 class Gateway:
@@ -204,7 +205,7 @@ def read(source: Source) -> GatewayConfig:
         return config_from(source)
     if isinstance(source, Mapping):
         return config_from(source)
-    return config_from(read_document(source))
+    return config_from(providers.read(source))
 
 
 __all__ = ["Gateway", "Source", "read"]

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import yaml
 
@@ -50,6 +51,14 @@ def read_document(path: str | os.PathLike[str]) -> Document:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ConfigRefused([Problem("", "is not UTF-8", source=origin, line=line)]) from None
     return parse_text(text, origin)
+
+
+def read_url(url: str) -> Document:
+    """The document in a file named by its URL (RFC 8089): `file:///etc/gateway.yaml`."""
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        raise _refused(url, "is on another host: a file is named by file:///path")
+    return read_document(unquote(parts.path))
 
 
 def parse_text(text: str, origin: str = "") -> Document:
