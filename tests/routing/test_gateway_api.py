@@ -7,14 +7,17 @@ host name cuts from a route's is cut before a matcher is built, so the hosts her
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
 
 import pytest
 
+from gatekit import Cluster, Gateway, Route
 from gatekit.routing.hosts import parse_host
 from gatekit.routing.matcher import Matcher, Rule
 from gatekit.routing.pattern import parse_path
 from gatekit.routing.predicates import HeaderMatch, Predicate, QueryMatch
+from gatekit.testing import Answer, Upstream, call
 
 
 class R(NamedTuple):
@@ -224,3 +227,36 @@ def test_rt1_of_a_header_that_comes_twice_the_first_counts(ask: Any) -> None:
 def test_rt1_head_is_answered_by_get(ask: Any) -> None:
     assert Matcher(rules_of("HTTPRouteMethodMatching")).match(ask("HEAD")) == "v2"
     assert all(SKIPPED.values())
+
+
+@pytest.mark.parametrize("case", ROUTES)
+async def test_rt1_the_whole_case_through_a_gateway_over_sockets(case: str) -> None:
+    """The same, with nothing left out: configuration, a gateway, its connection pool, and a server for each backend."""
+    async with AsyncExitStack() as stack:
+        names = {match.backend for match in ROUTES[case]}
+        backends = {
+            name: await stack.enter_async_context(Upstream(Answer(body=name.encode()))) for name in sorted(names)
+        }
+        gateway = Gateway(
+            routes=[
+                Route(
+                    match.path,
+                    name=f"{number}",
+                    to=match.backend,
+                    methods=[] if match.method is None else [match.method],
+                    headers=match.headers,
+                    query=match.query,
+                    hosts=match.hosts,
+                )
+                for number, match in enumerate(ROUTES[case])
+            ],
+            clusters={name: Cluster(backend.url) for name, backend in backends.items()},
+        )
+        for sent in REQUESTS[case]:
+            headers = [("host", sent.host), *sent.headers.items()]
+            got = await call(gateway, sent.method, sent.target, headers=headers)
+            if sent.expected is None:
+                assert got.status in (404, 405), sent
+            else:
+                assert (got.status, got.text) == (200, sent.expected if sent.method != "HEAD" else ""), sent
+        await gateway.aclose()

@@ -70,7 +70,7 @@ def test_end_to_end_headers_keep_their_order() -> None:
         "proxy_connection",
     ],
 )
-def test_what_belongs_to_one_hop_is_not_passed_on(name: str) -> None:
+def test_tx1_what_belongs_to_one_hop_is_not_passed_on(name: str) -> None:
     value = "0" if "length" in name else "x"
     assert forwarded([(name, value), ("kept", "1")]) == [(b"kept", b"1"), *OURS]
 
@@ -93,16 +93,16 @@ def test_what_belongs_to_one_hop_is_not_passed_on(name: str) -> None:
         "x_real_ip",
     ],
 )
-def test_forwarding_headers_of_a_stranger_are_replaced(name: str) -> None:
+def test_tx1_forwarding_headers_of_a_stranger_are_replaced(name: str) -> None:
     assert forwarded([(name, "198.51.100.7"), ("kept", "1")]) == [(b"kept", b"1"), *OURS]
 
 
 @pytest.mark.parametrize("name", ["x_forwarded_for", "x.forwarded.for", "x_real_ip"])
-def test_odd_spellings_are_dropped_from_a_trusted_peer_too(name: str) -> None:
+def test_tx1_odd_spellings_are_dropped_from_a_trusted_peer_too(name: str) -> None:
     assert forwarded([(name, "198.51.100.7")], trusted=[PEER]) == OURS
 
 
-def test_a_trusted_peer_is_continued() -> None:
+def test_tx1_a_trusted_peer_is_continued() -> None:
     given = [
         ("x-forwarded-for", "198.51.100.7"),
         ("x-forwarded-for", "203.0.113.9"),
@@ -122,7 +122,7 @@ def test_a_trusted_peer_is_continued() -> None:
     ]
 
 
-def test_what_a_trusted_peer_did_not_say_is_added() -> None:
+def test_tx1_what_a_trusted_peer_did_not_say_is_added() -> None:
     assert sorted(forwarded([("via", "2 edge")], trusted=[PEER])) == sorted(
         [*OURS[:-1], (b"via", b"2 edge, 1.1 gatekit")]
     )
@@ -175,13 +175,13 @@ def test_the_http_version_is_that_of_the_client() -> None:
 @pytest.mark.parametrize(
     "connection", ["x-secret", "close, X-Secret", "keep-alive ,x-secret, upgrade"], ids=["one", "case", "spaces"]
 )
-def test_what_connection_names_is_removed(connection: str) -> None:
+def test_tx1_what_connection_names_is_removed(connection: str) -> None:
     assert forwarded([("connection", connection), ("x-secret", "1"), ("kept", "1")]) == [(b"kept", b"1"), *OURS]
 
 
 @pytest.mark.parametrize("name", ["x-forwarded-for", "forwarded", "via", "x-request-id", "host", "x-forwarded-host"])
 @pytest.mark.parametrize("trusted", [[], [PEER]], ids=["stranger", "trusted"])
-def test_connection_does_not_remove_what_the_gateway_says(name: str, trusted: list[str]) -> None:
+def test_tx1_connection_does_not_remove_what_the_gateway_says(name: str, trusted: list[str]) -> None:
     exchange = request("GET", "/", headers=[("connection", name)], trusted=trusted)
     assert name.encode() in dict(forward_headers(exchange, b"up.test"))
 
@@ -192,7 +192,7 @@ def test_connection_does_not_cut_a_trusted_chain() -> None:
 
 
 @pytest.mark.parametrize("sent", [[], [("x-user", "alice")]], ids=["not-sent", "same-value-sent"])
-def test_connection_does_not_remove_what_a_policy_set(sent: list[tuple[str, str]]) -> None:
+def test_tx1_connection_does_not_remove_what_a_policy_set(sent: list[tuple[str, str]]) -> None:
     exchange = request("GET", "/", headers=[("connection", "x-user"), *sent])
     exchange.headers.set("x-user", "alice")
     assert (b"x-user", b"alice") in forward_headers(exchange, b"up.test")
@@ -321,7 +321,7 @@ def test_a_handshake_has_no_websocket_headers_of_another_hop() -> None:
         pytest.param(304, [(b"content-length", b"9")], None, id="304"),
     ],
 )
-def test_response_headers(status: int, raw: Any, expected: Any) -> None:
+def test_tx1_response_headers(status: int, raw: Any, expected: Any) -> None:
     assert response_headers(status, list(raw)) == (raw if expected is None else expected)
 
 
