@@ -41,9 +41,10 @@ def test_members_may_name_the_problem_type(make_exchange: Any) -> None:
 
 
 def test_rendering_leaves_the_reply_as_it_was(make_exchange: Any) -> None:
-    reply = Reply(403, "authz.denied", headers=[("a", "b")])
+    assert json.loads(render(Reply(403, "authz.denied"), make_exchange())[1])["code"] == "authz.denied"
+    reply = Reply(204, "ok", headers=[("a", "b")])
     head, _ = render(reply, make_exchange())
-    head.set("c", "d")
+    head.append("c", "d")
     assert reply.headers == [(b"a", b"b")]
 
 

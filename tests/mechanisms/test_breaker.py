@@ -167,7 +167,7 @@ def test_what_probes_decide(grades: str, state: State) -> None:
 
 def test_an_answer_from_before_it_opened_is_no_probe() -> None:
     bench = Bench()
-    late = [bench.permit() for _ in range(10)]
+    late = [bench.permit() for _ in range(20)]
     bench.half_open()
     for permit in late:
         bench.record(permit, Grade.BAD)

@@ -39,19 +39,20 @@ class BoundedCache(Generic[K, V]):
 
     def get(self, key: K, now: float) -> V | None:
         """The value of that key, now the most recently used; None where there is none or its time is over."""
-        for entries in (self._open, self._kept):
+        entries = self._open
+        entry = entries.pop(key, None)
+        if entry is None:
+            entries = self._kept
             entry = entries.pop(key, None)
-            if entry is not None:
-                if now >= entry[1]:
-                    return None
-                entries[key] = entry
-                return entry[0]
-        return None
+        if entry is None or now >= entry[1]:
+            return None
+        entries[key] = entry
+        return entry[0]
 
     def put(self, key: K, value: V, now: float, ttl: float = math.inf) -> None:
         """Keep `value` for `ttl` seconds, in place of what that key had. Makes room where there is none."""
         self.discard(key)
-        if len(self) >= self._max:
+        if len(self._open) + len(self._kept) >= self._max:
             self._evict(now)
         kept = self._protects is not None and self._protects(value, now)
         (self._kept if kept else self._open)[key] = (value, now + ttl)

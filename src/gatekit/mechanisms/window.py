@@ -46,9 +46,10 @@ class Algorithm(Protocol):
 def take(windows: Sequence[Window], costs: Sequence[int], now: float) -> list[Taken]:
     """Charge every window its cost if all of them fit, else none. The windows must be different ones."""
     looks = [window.look(cost, now) for window, cost in zip(windows, costs, strict=True)]
-    if all(look.allowed for look in looks):
-        return [window.charge(cost, now) for window, cost in zip(windows, costs, strict=True)]
-    return looks
+    for look in looks:
+        if not look.allowed:
+            return looks
+    return [window.charge(cost, now) for window, cost in zip(windows, costs, strict=True)]
 
 
 class TokenBucket:
@@ -66,28 +67,26 @@ class TokenBucket:
         self._at = -math.inf
 
     def look(self, cost: int, now: float) -> Taken:
-        spent = self._spent_by(now)
-        over = spent + cost - self._amount
-        fits = over <= _SLACK
-        return self._taken(fits, spent, 0.0 if fits else self._wait(cost, over))
+        self._leak(now)
+        over = self._spent + cost - self._amount
+        if over <= _SLACK:
+            return self._taken(True, 0.0)
+        return self._taken(False, over * self._period / self._amount if cost <= self._amount else math.inf)
 
     def charge(self, cost: int, now: float) -> Taken:
-        self._spent = spent = self._spent_by(now) + cost
-        self._at = max(self._at, now)
-        return self._taken(True, spent, 0.0)
+        self._leak(now)
+        self._spent += cost
+        return self._taken(True, 0.0)
 
-    def _spent_by(self, now: float) -> float:
-        spent = self._spent
-        if spent and now > self._at:
-            spent = max(0.0, spent - (now - self._at) * self._amount / self._period)
-        return spent
+    def _leak(self, now: float) -> None:
+        passed = now - self._at
+        if passed > 0.0:
+            self._spent = max(0.0, self._spent - passed * self._amount / self._period)
+            self._at = now
 
-    def _wait(self, cost: int, over: float) -> float:
-        return over * self._period / self._amount if cost <= self._amount else math.inf
-
-    def _taken(self, allowed: bool, spent: float, wait: float) -> Taken:
-        left = int(self._amount - spent + _SLACK)
-        return Taken(allowed, max(0, left), spent * self._period / self._amount, wait)
+    def _taken(self, allowed: bool, wait: float) -> Taken:
+        left = self._amount - self._spent + _SLACK
+        return Taken(allowed, int(left) if left > 0.0 else 0, self._spent * self._period / self._amount, wait)
 
 
 class FixedWindow:

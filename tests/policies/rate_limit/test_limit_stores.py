@@ -134,22 +134,48 @@ def test_rl8_a_flood_of_keys_neither_grows_memory_nor_frees_who_is_limited(
     assert len(cell) == 50
 
 
-def test_who_may_not_pay_the_price_counts_as_limited_though_something_is_left(
-    clock: MovingClock, exchange: Make, ask: AskFor
-) -> None:
-    policy = RateLimit("7/hour", cost=4, max_keys=2).bind(clock=clock)
-    assert [ask(policy, exchange("203.0.113.1")) is None for _ in range(2)] == [True, False]
-    for index in range(20):
-        ask(policy, exchange(f"10.0.0.{index}"))
-        assert ask(policy, exchange("203.0.113.1")) is not None
-
-
 def step(counters: LocalCounters, asks: Sequence[Ask]) -> Sequence[Taken]:
     coroutine = counters.take(asks)
     with pytest.raises(StopIteration) as stopped:
         coroutine.send(None)
     answers: Sequence[Taken] = stopped.value.value
     return answers
+
+
+def test_who_may_not_pay_the_price_counts_as_limited_though_something_is_left(clock: MovingClock) -> None:
+    counters = LocalCounters(clock, max_keys=2)
+    assert step(counters, [Ask("dear", 7, 3_600.0, 4)])[0].remaining == 3
+    for index in range(20):
+        step(counters, [Ask(f"cheap {index}", 7, 3_600.0, 1)])
+    assert not step(counters, [Ask("dear", 7, 3_600.0, 4)])[0].allowed
+
+
+class Guard:
+    """A lock that knows whether it is held."""
+
+    held = False
+
+    def __enter__(self) -> None:
+        assert not self.held
+        self.held = True
+
+    def __exit__(self, *why: object) -> None:
+        self.held = False
+
+
+def test_time_and_counts_are_read_under_the_lock(clock: MovingClock) -> None:
+    guard = Guard()
+
+    class Guarded:
+        def monotonic(self) -> float:
+            assert guard.held
+            return clock.monotonic()
+
+        def wall(self) -> float:
+            return clock.wall()
+
+    step(LocalCounters(Guarded(), lambda: guard), [Ask("a", 1, 1.0)])
+    assert not guard.held
 
 
 def test_local_counters_keep_what_is_known_of_the_limit_that_refused(clock: MovingClock) -> None:

@@ -114,11 +114,10 @@ def _called(function: Callable[..., Any]) -> KeyFunction:
 
 def _header(name: str) -> KeyFunction:
     raw = encode_name(name)
-    prefix = f"header:{raw.decode()}:"
 
     def header(exchange: Exchange) -> str | None:
         value = exchange.headers.get_bytes(raw)
-        return prefix + hashlib.blake2b(value, digest_size=16).hexdigest() if value else None
+        return "header:" + hashlib.blake2b(value, digest_size=16).hexdigest() if value else None
 
     return header
 

@@ -55,15 +55,15 @@ class LocalCounters:
             ]
             answers = take(found, [ask.cost for ask in asks], now)
             charged = all(answer.allowed for answer in answers)
-            for ask, bucket, answer in zip(asks, found, answers, strict=True):
+            for (key, amount, period, cost), bucket, answer in zip(asks, found, answers, strict=True):
                 if charged:
-                    wait = bucket.look(ask.cost, now).retry_after if answer.remaining < ask.cost else 0.0
+                    wait = bucket.look(cost, now).retry_after if answer.remaining < cost else 0.0
                 elif answer.allowed:
                     continue
                 else:
                     wait = answer.retry_after
                 bucket.limited_until = now + wait
-                buckets.put((ask.key, ask.amount, ask.period), bucket, now, answer.reset_after)
+                buckets.put((key, amount, period), bucket, now, answer.reset_after)
         return answers
 
     def __len__(self) -> int:
