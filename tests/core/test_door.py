@@ -41,6 +41,9 @@ def test_a_request_without_query_and_port(make_exchange: Any, make_door: Doors) 
 @pytest.mark.parametrize(
     "hosts",
     [
+        [b"a:65536"],
+        [b"[.]"],
+        [b"[:::]"],
         pytest.param([], id="none"),
         pytest.param([b"a", b"b"], id="two"),
         pytest.param([b"a", b"a"], id="the same twice"),
@@ -76,6 +79,8 @@ def test_a_request_without_any_header_has_no_host(make_exchange: Any, make_door:
         (b"[::1]:8080", "[::1]", 8080),
         (b"[2001:DB8::1]", "[2001:db8::1]", None),
         (b"my_service-1", "my_service-1", None),
+        (b"shop.example:", "shop.example", None),
+        (b"shop.example.:65535", "shop.example", 65535),
     ],
 )
 def test_hosts(make_exchange: Any, make_door: Doors, host: bytes, name: str, port: int | None) -> None:

@@ -56,3 +56,14 @@ def test_a_subscriber_that_raises_disturbs_nobody(caplog: pytest.LogCaptureFixtu
         events.emit(ConfigApplied(1, "d"))
     assert len(heard) == 1
     assert caplog.messages == ["a subscriber of ConfigApplied raised"]
+
+
+def test_taking_one_subscription_back_leaves_another_of_the_same_function() -> None:
+    events = Events()
+    heard: list[Event] = []
+    first = events.subscribe(Event, heard.append)
+    events.subscribe(Event, heard.append)
+    first()
+    first()
+    events.emit(Event())
+    assert len(heard) == 1

@@ -100,9 +100,16 @@ def test_a_rewrite_to_a_path_with_two_readings_is_refused(make_exchange: Any, pa
     assert not exchange.rewritten
 
 
-def test_a_rewritten_host_is_a_header_value(make_exchange: Any) -> None:
-    with pytest.raises(ValueError, match="header"):
-        make_exchange().rewrite(host="a\r\nb")
+@pytest.mark.parametrize("host", ["a\r\nb", "a/b", "a b", "", "a:99999", "[::1", "日"])
+def test_a_rewritten_host_is_a_host(make_exchange: Any, host: str) -> None:
+    with pytest.raises(PathRefused, match="not a host"):
+        make_exchange().rewrite(host=host)
+
+
+@pytest.mark.parametrize("query", [b"a b", b"a\r\nevil: 1", b"a#b"])
+def test_a_rewritten_query_cannot_end_its_line(make_exchange: Any, query: bytes) -> None:
+    with pytest.raises(PathRefused, match="query"):
+        make_exchange().rewrite(query=query)
 
 
 ROUTE = RoutePlan("orders", "/orders", Pipeline([], events=Events()))

@@ -129,6 +129,15 @@ def test_event_streams_are_told_by_their_type(content_type: str | None, stream: 
     assert head.is_event_stream is stream
 
 
-@pytest.mark.parametrize(("status", "body"), [(101, False), (200, True), (204, False), (304, False), (404, True)])
+@pytest.mark.parametrize(
+    ("status", "body"), [(101, False), (200, True), (204, False), (205, False), (304, False), (404, True)]
+)
 def test_which_statuses_have_a_body(status: int, body: bool) -> None:
     assert ResponseHead(status, [(b"a", b"b")]).has_body is body
+
+
+def test_a_name_that_no_header_can_have_is_not_there() -> None:
+    headers = Headers([(b"a", b"b")])
+    assert headers.get("日") is None
+    assert headers.get_all("日") == []
+    assert "日" not in headers

@@ -77,6 +77,7 @@ def test_an_app_may_shape_its_errors(make_exchange: Any) -> None:
     ("content_type", "grpc"),
     [
         (b"application/grpc", True),
+        (b"Application/GRPC+proto", True),
         (b"application/grpc+proto", True),
         (b"application/grpc;a=b", True),
         (b"application/grpc-web", False),

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from gatekit.core.paths import PathRefused, canonical, check_query
-from gatekit.core.peers import Trust
+from gatekit.core.peers import Trust, parse_address
 from gatekit.core.verdict import Reply
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _TOKENS = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z\n]*")
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 _CONTROL = re.compile(rb"[\x00\r]")
-_HOST = re.compile(r"(?P<host>[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
+_HOST = re.compile(r"(?P<host>[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{0,5}))?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -78,14 +78,11 @@ class Door:
         if hosts != 1:
             return Reply(400, "door.bad_host", "The request must have exactly one Host header.")
         authority = values[names.index(b"host")].decode("latin-1").lower()
-        parsed = _HOST.fullmatch(authority)
-        if parsed is None:
+        host_and_port = parse_authority(authority)
+        if host_and_port is None:
             return Reply(400, "door.bad_host", "The Host header is not a host.")
         exchange.authority = authority
-        exchange.host = parsed["host"].rstrip(".")
-        port = parsed["port"]
-        if port is not None:
-            exchange.port = int(port)
+        exchange.host, exchange.port = host_and_port
         if len(raw_path) + len(query) > self.max_target:
             return Reply(414, "door.target_too_long", "The request target is too long.")
         try:
@@ -111,6 +108,16 @@ class Door:
             raise PathRefused("the rewritten path has two readings")
         return again.raw
 
+    def checked_query(self, query: bytes) -> bytes:
+        """A rewritten query as it may be sent. Raises PathRefused on what would end it, or the line it is on."""
+        return check_query(query)
+
+    def checked_host(self, host: str) -> bytes:
+        """A rewritten Host. Raises PathRefused unless it is a host, with or without a port."""
+        if parse_authority(host.lower()) is None:
+            raise PathRefused("the rewritten host is not a host")
+        return host.encode("ascii")
+
     def request_id(self, exchange: Exchange) -> str:
         """The X-Request-Id of a trusted peer if it is well formed, else 128 random bits in hex."""
         if self.trust.any and self.trust.trusts(exchange.peer):
@@ -118,3 +125,16 @@ class Door:
             if offered is not None and _REQUEST_ID.fullmatch(offered):
                 return offered
         return self.random.token(16).hex()
+
+
+def parse_authority(authority: str) -> tuple[str, int | None] | None:
+    """Host (no trailing dot) and port of an authority in lower case, or None if it is not one (RFC 3986 section 3.2)."""
+    parsed = _HOST.fullmatch(authority)
+    if parsed is None:
+        return None
+    host, port = parsed["host"].rstrip("."), parsed["port"]
+    if host.startswith("[") and parse_address(host) is None:
+        return None
+    if not port:
+        return host, None
+    return (host, int(port)) if int(port) <= 65535 else None

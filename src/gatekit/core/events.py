@@ -94,11 +94,15 @@ class Events:
         """
         self._by_type[kind] = (*self._by_type.get(kind, ()), subscriber)
 
+        subscribed = True
+
         def unsubscribe() -> None:
-            rest = list(self._by_type.get(kind, ()))
-            if subscriber in rest:
+            nonlocal subscribed
+            if subscribed:
+                subscribed = False
+                rest = list(self._by_type[kind])
                 rest.remove(subscriber)
-            self._by_type[kind] = tuple(rest)
+                self._by_type[kind] = tuple(rest)
 
         return unsubscribe
 

@@ -185,14 +185,14 @@ class Exchange:
     def rewrite(self, *, path: bytes | None = None, query: bytes | None = None, host: str | None = None) -> None:
         """Send the request on under another path, query or Host. The path is made canonical again.
 
-        Raises PathRefused when the rewritten path has no one meaning: the request is then refused, never forwarded.
+        Raises PathRefused when one of them has no one meaning: the request is then refused, never forwarded.
         """
         if path is not None:
             self._target_path = self.door.canonical_again(path, self.path_marks)
         if query is not None:
-            self._target_query = query
+            self._target_query = self.door.checked_query(query)
         if host is not None:
-            self._target_host = encode_value(host)
+            self._target_host = self.door.checked_host(host)
 
     # -- nested drivers: what an inner one learned belongs to the outer one's record too.
 

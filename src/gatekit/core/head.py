@@ -26,5 +26,6 @@ class ResponseHead(Headers):
 
     @property
     def has_body(self) -> bool:
-        """Whether a body can follow this status (RFC 9110 section 6.4.1); a HEAD request has none whatever it says."""
-        return self.status >= 200 and self.status not in (204, 304)
+        """Whether a body can follow this status (RFC 9110 sections 6.4.1 and 15.3.6); one to a HEAD request has none
+        whatever it says."""
+        return self.status >= 200 and self.status not in (204, 205, 304)

@@ -66,7 +66,7 @@ class Headers:
 
     def get(self, name: str | bytes) -> str | None:
         """The first value of that name, or None."""
-        value = self.get_bytes(name.lower().encode("latin-1") if isinstance(name, str) else name)
+        value = self.get_bytes(name.lower().encode("latin-1", "replace") if isinstance(name, str) else name)
         return None if value is None else value.decode("latin-1")
 
     def get_bytes(self, name: bytes) -> bytes | None:
@@ -78,11 +78,11 @@ class Headers:
 
     def get_all(self, name: str | bytes) -> list[str]:
         """Every value of that name, in order, one a line: lists are not split."""
-        wanted = name.lower().encode("latin-1") if isinstance(name, str) else name
+        wanted = name.lower().encode("latin-1", "replace") if isinstance(name, str) else name
         return [value.decode("latin-1") for key, value in self.raw if key == wanted]
 
     def __contains__(self, name: str | bytes) -> bool:
-        wanted = name.lower().encode("latin-1") if isinstance(name, str) else name
+        wanted = name.lower().encode("latin-1", "replace") if isinstance(name, str) else name
         return any(key == wanted for key, _ in self.raw)
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:

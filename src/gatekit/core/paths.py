@@ -35,7 +35,7 @@ class PathRefused(ValueError):
 class CanonicalPath(NamedTuple):
     """`path` is decoded text for matching, `raw` the bytes to forward, `marks` which allowable oddities it has.
 
-    Canonicalising `raw` again gives the same three.
+    Canonicalising `raw` again gives the same path and raw; a mark goes where the segment that had it did.
     """
 
     path: str
@@ -56,6 +56,9 @@ _KEPT = {
 # A decoded percent sign, until it is known whether it stands before two hex digits. NUL is refused, so it is free.
 _PERCENT = b"\x00"
 _LOOKS_ESCAPED = re.compile(rb"\x00(?=[0-9A-Fa-f]{2})")
+# What a reader that decodes kept escapes would take for the end of a segment.
+_KEPT_SPLIT = re.compile(rb";|%3B|%2F|%5C")
+_DOTS = frozenset((b".", b".."))
 _QUERY_BAD = re.compile(rb"[\x00-\x20\x7f#]")
 
 
@@ -140,6 +143,6 @@ def _segment(segment: bytes) -> tuple[bytes, bytes, int]:
     shown, doubled = _LOOKS_ESCAPED.subn(b"%25", bytes(plain))
     if doubled:
         marks |= DOUBLE_ENCODING
-    if marks & SEMICOLON and shown.split(b";", 1)[0].split(b"%3B", 1)[0] in (b".", b".."):
-        raise PathRefused("a dot segment carries a parameter")
+    if marks and not _DOTS.isdisjoint(_KEPT_SPLIT.split(shown)):
+        raise PathRefused("a dot segment stands beside an escape that some readers take for a separator")
     return shown.replace(_PERCENT, b"%"), bytes(wire), marks

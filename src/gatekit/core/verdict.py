@@ -82,9 +82,10 @@ def render(reply: Reply, exchange: Exchange, shape: ErrorShape | None = None) ->
 def is_grpc(exchange: Exchange) -> bool:
     """Whether the caller speaks gRPC, by its content type."""
     value = exchange.headers.get_bytes(b"content-type")
-    return value is not None and (
-        value == b"application/grpc" or value.startswith((b"application/grpc+", b"application/grpc;"))
-    )
+    if value is None:
+        return False
+    value = value.lower()
+    return value == b"application/grpc" or value.startswith((b"application/grpc+", b"application/grpc;"))
 
 
 def _problem(reply: Reply, exchange: Exchange) -> bytes:

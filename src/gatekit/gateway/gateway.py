@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Se
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from gatekit import providers
 from gatekit.config.carry import still_used
 from gatekit.config.compile import compile_config
 from gatekit.config.documents import config_from
@@ -33,7 +34,6 @@ from gatekit.gateway.lifespan import Lifespan
 from gatekit.gateway.loop_thread import SHARED
 from gatekit.gateway.runtime import Runtime
 from gatekit.gateway.system import system_ports
-from gatekit import providers
 from gatekit.routing.explain import Explanation
 from gatekit.upstream import Pools, make_destination, pool_keys
 
