@@ -60,10 +60,10 @@ def test_a_subscriber_that_raises_disturbs_nobody(caplog: pytest.LogCaptureFixtu
 
 def test_taking_one_subscription_back_leaves_another_of_the_same_function() -> None:
     events = Events()
-    heard: list[Event] = []
-    first = events.subscribe(Event, heard.append)
-    events.subscribe(Event, heard.append)
+    heard: list[ConfigApplied] = []
+    first = events.subscribe(ConfigApplied, heard.append)
+    events.subscribe(ConfigApplied, heard.append)
     first()
     first()
-    events.emit(Event())
+    events.emit(ConfigApplied(1, ""))
     assert len(heard) == 1
