@@ -99,15 +99,13 @@ class Spec(BaseModel):
     carries them out. The default is the spec itself: a policy that needs no ports is one class with hooks.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
     kind: ClassVar[str] = ""
     positional: ClassVar[tuple[str, ...]] = ()
     """The fields that may be given by position, in order."""
     answers: ClassVar[bool] = False
     """Whether the policy answers every request itself, so that a route with it needs no destination."""
-    rewrites: ClassVar[bool] = False
-    """Whether the policy calls `exchange.rewrite`: in a middleware stack those behind it see the rewritten request."""
 
     def __init__(self, /, *args: Any, **fields: Any) -> None:
         if args:
@@ -117,6 +115,10 @@ class Spec(BaseModel):
     def placement(self) -> Placement:
         """Where this policy belongs. It may depend on the settings."""
         return Placement(Stage.TRANSFORM)
+
+    def rewrites(self) -> bool:
+        """Whether it calls `exchange.rewrite`: in a middleware stack those behind it see the rewritten request."""
+        return False
 
     def bind_to(self, ports: Ports) -> object:
         """The policy that carries this spec out. Called once for each place the spec stands in, never per request."""

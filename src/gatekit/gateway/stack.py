@@ -97,6 +97,6 @@ def runs(specs: Sequence[Spec]) -> list[tuple[Spec, ...]]:
     found: list[list[Spec]] = [[]]
     for spec in specs:
         found[-1].append(spec)
-        if type(spec).rewrites:
+        if spec.rewrites():
             found.append([])
     return [tuple(one) for one in found if one] or [()]

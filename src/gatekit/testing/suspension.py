@@ -35,6 +35,9 @@ class _Watched(Spec):
     def placement(self) -> Placement:
         return self.inner.placement()
 
+    def rewrites(self) -> bool:
+        return self.inner.rewrites()
+
     def bind_to(self, ports: Ports) -> object:
         policy = self.inner.bind_to(ports)
         hooks: dict[str, Any] = {name: getattr(policy, name) for name in _HOOKS if hasattr(policy, name)}
@@ -54,10 +57,6 @@ class _Watched(Spec):
         return SimpleNamespace(**hooks)
 
 
-class _WatchedRewriting(_Watched):
-    rewrites: ClassVar[bool] = True
-
-
 class Suspensions:
     """Wraps specs with `watch`; `found` names every one whose `decide` waited. As a context manager it fails on exit
     when there is any."""
@@ -67,9 +66,7 @@ class Suspensions:
 
     def watch(self, *specs: Spec) -> tuple[Spec, ...]:
         """The same policies, in which a `decide` that waits raises PolicySuspended and is noted."""
-        return tuple(
-            (_WatchedRewriting if type(spec).rewrites else _Watched)(inner=spec, suspended=self.found) for spec in specs
-        )
+        return tuple(_Watched(inner=spec, suspended=self.found) for spec in specs)
 
     def __enter__(self) -> Suspensions:
         return self

@@ -219,7 +219,7 @@ def test_the_ways_to_write_a_pair() -> None:
     spec = Rewrite.shorthand({"prefix": {"from": "/a", "to": "/b"}})
     assert spec == Rewrite(prefix=("/a", "/b"))
     assert Rewrite.model_validate(spec.model_dump()) == spec
-    assert Rewrite.rewrites
+    assert spec.rewrites()
 
 
 PIECES = st.text(st.sampled_from("ab./;% ü\\2F5C%"), max_size=8)

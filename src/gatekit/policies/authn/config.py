@@ -86,5 +86,9 @@ class Authn(Spec):
     def placement(self) -> Placement:
         return Placement(Stage.IDENTIFY, provides=frozenset({IDENTITY}))
 
+    def rewrites(self) -> bool:
+        """A credential that may come in the query is cut out of it."""
+        return any(method.query is not None and not method.forward for method in self.methods)
+
     def bind_to(self, ports: Ports) -> AuthnPolicy:
         return AuthnPolicy(self, ports)

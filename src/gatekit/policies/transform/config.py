@@ -147,7 +147,6 @@ class Rewrite(Spec):
 
     kind: ClassVar[str] = "rewrite"
     status: ClassVar[str] = "stable"
-    rewrites: ClassVar[bool] = True
 
     path: str | None = None
     """The new path. `{name}` stands for what the route captured under that name."""
@@ -157,6 +156,9 @@ class Rewrite(Spec):
     """An RE2 pattern of the whole path and what to make of its named groups. Another path is left alone."""
     host: str | None = None
     """The Host that the destination sees, in lower case, with a port where one belongs there."""
+
+    def rewrites(self) -> bool:
+        return True
 
     @model_validator(mode="after")
     def _rewrites_something(self) -> Rewrite:
