@@ -54,7 +54,8 @@ STOPS: tuple[Stop, ...] = (
     Stop("DELETE", "/v1/orders/42", 405, NOBODY, "-", "method not allowed", reason="router.method_not_allowed"),
     Stop("GET", "/v1x", 404, NOBODY, "-", "no such route", reason="router.no_route"),
     Stop("GET", "/v1/./orders//42", 200, ORDERS, "/v1/orders/{id}", "path made canonical"),
-    Stop("GET", "/v1/orders/..%2fadmin", 400, NOBODY, "/v1/orders/{id}", "two readings", reason="door.odd_path"),
+    Stop("GET", "/v1/orders/a%2Fb", 400, NOBODY, "/v1/orders/{id}", "two readings", reason="door.odd_path"),
+    Stop("GET", "/v1/orders/..%2fadmin", 400, NOBODY, "-", "no reading at all", reason="door.bad_path"),
 )
 
 

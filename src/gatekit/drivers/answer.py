@@ -68,7 +68,7 @@ class Answer:
         except Exception as error:
             # The response has begun: all that is left is to cut it, so that nobody takes it for whole.
             self.pipeline.failed(self.exchange, type(one).__name__, "body_filter", error)
-            self.finish(unfinished(self.status, reason="policy.failed", fault=Fault.GATEWAY))
+            self.cut("policy.failed", Fault.GATEWAY)
             raise ResponseTruncated(f"request {self.exchange.request_id}: a body filter raised") from error
         return b"" if self.bodiless else data
 
@@ -81,6 +81,14 @@ class Answer:
                 exchange.report()
             if self.pipeline.observes:
                 self.pipeline.observe(exchange, outcome, self.entered)
+
+    def cut(self, reason: str | None = None, fault: Fault | None = None) -> None:
+        """The response broke off after it had begun. Without a reason: an inner driver said why, and reported it."""
+        exchange = self.exchange
+        if not self.over:
+            exchange.reason = reason or exchange.reason or "response.truncated"
+            exchange.fault = fault or exchange.fault or Fault.UPSTREAM
+            self.finish(unfinished(self.status, reason=exchange.reason, fault=exchange.fault))
 
     def outcome(self) -> Outcome:
         """The outcome of a response that was sent whole."""

@@ -65,12 +65,11 @@ def inner_scope(exchange: Exchange, scope: Any, prefix: str, *, filters: bool) -
 class _Outgoing:
     """`send` for the app behind."""
 
-    __slots__ = ("_out", "_replaced", "_send", "_started", "_trailers", "open")
+    __slots__ = ("_out", "_replaced", "_send", "_trailers", "open")
 
     def __init__(self, out: Answer) -> None:
         self._out = out
         self._send = out.send
-        self._started = False
         self._replaced = False
         self._trailers = False
         self.open = True
@@ -107,7 +106,6 @@ class _Outgoing:
             await write(out, *replaced)
             return
         self._trailers = bool(message.get("trailers", False))
-        self._started = True
         await self._send({**message, "status": head.status, "headers": head.raw})
 
     async def _body(self, out: Answer, message: Any) -> None:
@@ -132,10 +130,6 @@ class _Outgoing:
     def _last(self, out: Answer) -> None:
         self.open = False
         out.finish(out.outcome())
-
-    @property
-    def started(self) -> bool:
-        return self._started
 
 
 class _Incoming:
@@ -225,6 +219,7 @@ async def embed(
     try:
         await app(inner, receive, send)
     except ResponseTruncated:
+        out.cut()
         raise
     except asyncio.CancelledError:
         out.finish(client_gone())

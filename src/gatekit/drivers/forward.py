@@ -6,7 +6,7 @@ import logging
 
 from gatekit.core.destination import Destination, Response
 from gatekit.core.head import ResponseHead
-from gatekit.core.outcome import Fault, client_gone, unfinished
+from gatekit.core.outcome import Fault, client_gone
 from gatekit.core.verdict import Reply
 from gatekit.drivers.answer import Answer, answer, trailers_of, write
 from gatekit.errors import ClientDisconnected, ResponseTruncated, UpstreamError
@@ -73,7 +73,7 @@ async def _relay(response: Response, out: Answer) -> None:
             raw = trailers_of(out, response.trailers)
             await send({"type": "http.response.trailers", "headers": raw, "more_trailers": False})
     except UpstreamError as error:
-        out.finish(unfinished(out.status, reason=error.reason, fault=Fault.UPSTREAM))
+        out.cut(error.reason, Fault.UPSTREAM)
         raise ResponseTruncated(f"request {exchange.request_id}: {error}") from error
     except OSError:
         out.finish(client_gone())
@@ -81,7 +81,7 @@ async def _relay(response: Response, out: Answer) -> None:
     except ResponseTruncated:
         raise
     except Exception as error:
-        out.finish(unfinished(out.status, reason="upstream.failed", fault=Fault.GATEWAY))
+        out.cut("upstream.failed", Fault.GATEWAY)
         raise ResponseTruncated(f"request {exchange.request_id}: {error!r}") from error
     out.finish(out.outcome())
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from gatekit.core.exchange import Exchange
 from gatekit.core.headers import Headers
-from gatekit.core.outcome import client_gone, raised
+from gatekit.core.outcome import raised
 from gatekit.core.pipeline import Pipeline
 from gatekit.core.verdict import Reply
 from gatekit.drivers.answer import Answer
 from gatekit.drivers.asgi import PlanSource
-from gatekit.drivers.wsgi_answer import Parts, Start, answer
+from gatekit.drivers.wsgi_answer import Parts, Start, answer, gone
 from gatekit.drivers.wsgi_body import WsgiBody
 from gatekit.drivers.wsgi_environ import headers_of, inner_environ, raw_path_of
 from gatekit.drivers.wsgi_forward import LoopThread, forward
@@ -67,8 +67,7 @@ class WsgiDriver:
             reply, out.entered = decide_now(exchange, pipeline)
         except ClientDisconnected:
             out.entered = exchange.cursor + 1
-            out.finish(client_gone())
-            raise
+            return gone(out, start_response)
         destination = pipeline.destination
         if reply is None and destination is None and self.app is None:
             reply = Reply(500, "router.no_destination")

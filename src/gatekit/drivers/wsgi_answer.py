@@ -37,6 +37,13 @@ def answer(out: Answer, reply: Reply, start_response: StartResponse) -> Iterable
     return whole(out, head, body, start_response)
 
 
+def gone(out: Answer, start_response: StartResponse) -> Iterable[bytes]:
+    """The client left while its request was read: a server has to be told something, though nobody will read it."""
+    out.finish(client_gone())
+    start_response("400 Bad Request", [("content-length", "0")])
+    return []
+
+
 def whole(out: Answer, head: ResponseHead, body: bytes, start_response: StartResponse) -> Iterable[bytes]:
     start_response(status_line(head.status), text_headers(head.raw))
     if out.filters:
@@ -112,6 +119,7 @@ class Parts:
                 raise
             return part
         except ResponseTruncated:
+            out.cut()
             raise
         except BaseException as error:
             out.finish(raised(out.status, error))

@@ -6,6 +6,8 @@ import asyncio
 import io
 from typing import Any
 
+from gatekit.errors import ClientDisconnected
+
 _PART = 64 * 1024
 
 
@@ -33,7 +35,9 @@ class WsgiBody:
         size = size if self._left is None else min(size, self._left)
         part: bytes = self._input.read(size) if size else b""
         if self._left is not None:
-            self._left = self._left - len(part) if part else 0
+            if size and not part:
+                raise ClientDisconnected("the client went away before its request was read")
+            self._left -= len(part)
         return part
 
     async def buffer(self, cap: int) -> bytes | None:

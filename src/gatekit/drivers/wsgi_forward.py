@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gatekit.core.destination import Destination, Response
 from gatekit.core.head import ResponseHead
-from gatekit.core.outcome import Fault, client_gone, unfinished
+from gatekit.core.outcome import Fault
 from gatekit.drivers.answer import Answer
 from gatekit.drivers.forward import broken
-from gatekit.drivers.wsgi_answer import Parts, answer, status_line, text_headers, whole
+from gatekit.drivers.wsgi_answer import Parts, answer, gone, status_line, text_headers, whole
 from gatekit.errors import ClientDisconnected, ResponseTruncated, UpstreamError
 
 if TYPE_CHECKING:
@@ -32,8 +32,7 @@ def forward(
     try:
         response: Response = loop_thread.run(destination.open(out.exchange))
     except ClientDisconnected:
-        out.finish(client_gone())
-        raise
+        return gone(out, start_response)
     except Exception as error:
         return answer(out, broken(out, error), start_response)
     head = ResponseHead(response.status, response.headers)
@@ -73,7 +72,7 @@ class _Upstream:
         try:
             part: bytes = self._loop_thread.run(self._next())
         except UpstreamError as error:
-            self._out.finish(unfinished(self._out.status, reason=error.reason, fault=Fault.UPSTREAM))
+            self._out.cut(error.reason, Fault.UPSTREAM)
             raise ResponseTruncated(f"request {self._out.exchange.request_id}: {error}") from error
         if not part and self._end:
             raise StopIteration
