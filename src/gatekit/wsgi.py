@@ -61,8 +61,10 @@ class Policies:
             self.app = app.app
         self.specs = checked(self.specs, "wsgi")
         driven: WSGIApplication = self.app
+        first = len(self.specs)
         for run in reversed(runs(self.specs)):
-            stack = Stack(run, self.options)
+            first -= len(run)
+            stack = Stack(run, self.options, first)
             enter = None if stack.runtime is None else partial(stack.runtime.enter_on, SHARED.call)
             driven = WsgiDriver(stack, now=stack.ports.clock.monotonic, app=driven, enter=enter)
         self._driven = driven

@@ -24,6 +24,7 @@ from gatekit import (
     Outcome,
     Ports,
     RateLimit,
+    Rewrite,
     Route,
     Spec,
     api_keys,
@@ -370,3 +371,12 @@ async def test_the_threads_of_a_wsgi_app_end_with_the_gateway() -> None:
     for thread in workers:
         await asyncio.to_thread(thread.join, 5)
         assert not thread.is_alive()
+
+
+async def test_the_same_limit_twice_is_two_limits() -> None:
+    """Each counts for itself: one of them must not be charged twice for a request."""
+    limit = RateLimit("2/minute")
+    gateway = Gateway(policies=[limit, limit], ports=test_ports())
+    assert [(await call(gateway)).status for _ in range(3)] == [404, 404, 429]
+    stack = Policies(Lifespanned(), limit, Rewrite(path="/x"), limit, ports=test_ports())
+    assert [(await call(stack)).status for _ in range(3)] == [200, 200, 429]

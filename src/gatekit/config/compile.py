@@ -111,10 +111,11 @@ class Site:
     def bound(self, specs: Sequence[Spec], owner: str, path: str) -> list[Hooks]:
         """The hooks of these specs, bound under `owner`: the identity that their state is kept by."""
         found: list[Hooks] = []
-        ports = self._ports.owned_by(owner)
         for place, spec in enumerate(specs):
+            # The same policy twice is two policies, each with a state of its own.
+            again = list(specs[:place]).count(spec)
             try:
-                hooks = bound(spec, ports)
+                hooks = bound(spec, self._ports.owned_by(f"{owner}#{again + 1}" if again else owner))
             except (GatekitError, ValueError, ImportError) as error:
                 self._problem(f"{path}[{place}]", f"{spec.kind or type(spec).__name__} cannot be set up: {error}")
             else:

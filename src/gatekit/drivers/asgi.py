@@ -28,8 +28,6 @@ from gatekit.drivers.watch import Watches
 from gatekit.drivers.websocket import websocket
 from gatekit.errors import ClientDisconnected
 
-_STATELESS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE"))
-
 
 class PlanSource(Protocol):
     """Whoever holds the plan in force. Reading it is one attribute; a reload replaces it in one assignment."""
@@ -77,10 +75,11 @@ class AsgiDriver:
             self._enter()
         headers = Headers(scope["headers"], shared=True)
         version = scope["http_version"]
-        body = AsgiBody(receive, declared_length(headers, version))
+        method = scope["method"]
+        body = AsgiBody(receive, *declared_length(headers, method, version))
         client = scope.get("client")
         exchange = Exchange(
-            "http", scope["method"], scope["scheme"], headers, client[0] if client else None, version, scope,
+            "http", method, scope["scheme"], headers, client[0] if client else None, version, scope,
             plan.door, body, self._now(),
         )  # fmt: skip
         prefix, pipeline = _admit(plan, exchange, scope)
@@ -108,9 +107,8 @@ class AsgiDriver:
             await answer(out, Reply(500, "router.no_destination"))
 
     async def _forward(self, destination: Destination, out: Answer, receive: Any, body: AsgiBody) -> None:
-        exchange = out.exchange
         try:
-            if body.length is None and exchange.method in _STATELESS and exchange.http_version not in ("1.1", "1.0"):
+            if not body.declared:
                 await body.peek()
             watch = self._here().call(receive, body)
             try:

@@ -10,33 +10,41 @@ from gatekit.errors import ClientDisconnected
 if TYPE_CHECKING:
     from asgiref.typing import ASGIReceiveCallable, ASGIReceiveEvent
 
-_SMALL_VERSIONS = ("1.1", "1.0")
+_NO_BODY = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE"))
 
 
-def declared_length(headers: Headers, http_version: str) -> int | None:
-    """The length the headers declare: 0 for no body, None for one of unknown length.
+def declared_length(headers: Headers, method: str, http_version: str) -> tuple[int | None, bool]:
+    """The length the headers declare, None for one that is not known, and whether they declare anything at all.
 
-    HTTP/1 without Content-Length and Transfer-Encoding has none (RFC 9112 section 6.3); later versions need neither.
+    HTTP/1 without Content-Length and Transfer-Encoding has no body (RFC 9112 section 6.3), but a middleware in front may
+    have taken them away: that is believed of methods that seldom have one, and settled by `peek` for the rest.
     """
-    length: int | None = None if http_version not in _SMALL_VERSIONS else 0
+    length: int | None = None
     for name, value in headers.raw:
         if name == b"content-length":
             length = int(value) if value.isdigit() else None
         elif name == b"transfer-encoding":
-            return None
-    return length
+            return None, True
+    if length is not None:
+        return length, True
+    return (0, True) if method in _NO_BODY and http_version in ("1.1", "1.0") else (None, False)
 
 
 class AsgiBody:
-    """`core.exchange.Body` over `receive`. `done` says that the last part has come, `gone` that the client left first."""
+    """`core.exchange.Body` over `receive`.
 
-    __slots__ = ("_kept", "_receive", "data", "done", "gone", "length")
+    `declared` says that the headers tell whether there is one, `done` that the last part has come, `gone` that the client
+    left first.
+    """
 
-    def __init__(self, receive: ASGIReceiveCallable, length: int | None) -> None:
+    __slots__ = ("_kept", "_receive", "data", "declared", "done", "gone", "length")
+
+    def __init__(self, receive: ASGIReceiveCallable, length: int | None, declared: bool = True) -> None:
         self._receive = receive
         self._kept: list[bytes] = []
         self.data: bytes | None = None
         self.length = length
+        self.declared = declared
         self.done = False
         self.gone = False
 
@@ -50,7 +58,7 @@ class AsgiBody:
         return message.get("body", b"")
 
     async def peek(self) -> None:
-        """Settle whether there is a body at all, where only the first message can tell (HTTP/2 without a length)."""
+        """Settle whether there is a body at all, where only the first message can tell."""
         if not self.done and not self._kept:
             first = await self._pull()
             if first:

@@ -55,14 +55,17 @@ class StackOptions:
 
 
 class Stack:
-    """One run of policies in the order they were given, bound and ready to be driven."""
+    """One run of policies in the order they were given, bound and ready to be driven.
+
+    `first` is the place of the first of them among all: under it their state is kept apart from that of other runs.
+    """
 
     __slots__ = ("jobs", "plan", "ports", "runtime")
 
-    def __init__(self, specs: Sequence[Spec], options: StackOptions) -> None:
+    def __init__(self, specs: Sequence[Spec], options: StackOptions, first: int = 0) -> None:
         ports = options.ports if options.ports is not None else system_ports(cells=Cells())
         self.ports = ports
-        hooks = [bound(spec, ports.owned_by(f"{ports.owner}policy:{place}")) for place, spec in enumerate(specs)]
+        hooks = [bound(spec, ports.owned_by(f"{ports.owner}policy:{place}")) for place, spec in enumerate(specs, first)]
         self.jobs: tuple[Job, ...] = tuple(job for one in hooks for job in jobs_of(one.policy))
         pipeline = Pipeline(hooks, events=ports.events, shape=options.error_shape)
         self.plan = FixedPlan(options.door(ports), pipeline)
