@@ -30,16 +30,19 @@ _SAYS = {
 
 def request() -> str:
     """The life of a request, stage by stage."""
-    lines = [
-        "request                                                        response",
-        "   │                                                                ▲",
-    ]
-    lines.append("   ▼  door: head limits, one Host, canonical path, route            │")
-    for stage in Stage:
-        name = stage.name.lower().replace("_", "-")
-        lines.append(f"   ▼  {name:<16} {_SAYS[stage]:<42} │")
-    lines.append("   └──────────────── upstream, or the app behind ───────────────────┘")
-    return "\n".join(lines)
+    rows = [("door", "head limits, one Host, canonical path, route")]
+    rows += [(stage.name.lower().replace("_", "-"), _SAYS[stage]) for stage in Stage]
+    drawn = [f"   ▼  {name:<17}{says:<48}" for name, says in rows]
+    width = len(drawn[0])
+    bottom = " upstream, or the app behind ".center(width - 4, "─")
+    return "\n".join(
+        [
+            f"{'request':<{width - 3}}response",
+            f"{'   │':<{width}}▲",
+            *(f"{line}│" for line in drawn),
+            f"   └{bottom}┘",
+        ]
+    )
 
 
 def floors() -> str:

@@ -46,6 +46,22 @@ def test_a_pure_floor_knows_no_loop_clock_chance_or_wire(file: Path) -> None:
     assert not imported(file) & set(contract("pure", "forbidden_modules")) - typing_only
 
 
+def test_the_contracts_leave_nobody_out() -> None:
+    """Lists in contracts that somebody who adds a folder may forget."""
+    below = {f"gatekit.{place.stem}" for place in SOURCE.iterdir() if place.is_dir() or place.suffix == ".py"}
+    below -= {"gatekit.__init__", "gatekit.__pycache__", "gatekit.testing"}
+    assert set(contract("testing", "source_modules")) == below
+    folders = {f"gatekit.policies.{place.name}" for place in (SOURCE / "policies").iterdir() if place.is_dir()}
+    assert set(contract("policies", "modules")) == folders - {"gatekit.policies.__pycache__"}
+
+
+def test_coverage_is_gated_for_all_pure_floors() -> None:
+    pure = re.search(r"^PURE = (\(.+\))$", (ROOT / "noxfile.py").read_text(), re.MULTILINE)
+    assert pure is not None
+    gated = {f"gatekit.{place.removesuffix('.py').strip('/').replace('/', '.')}" for place in ast.literal_eval(pure[1])}
+    assert gated == set(contract("pure", "source_modules"))
+
+
 def test_no_file_is_longer_than_can_be_held() -> None:
     long = {str(f.relative_to(ROOT)): n for f in SOURCE.rglob("*.py") if (n := len(f.read_text().splitlines())) > 400}
     assert long == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -13,10 +14,12 @@ import pytest
 
 import gatekit
 import gatekit.asgi
+import gatekit.testing
 import gatekit.wsgi
 from gatekit.policies import POLICIES, spec_class
 
 ROOT = Path(__file__).parents[2]
+SNAPSHOT = Path(__file__).with_name("public_names.txt")
 CONSTANTS = {"ANONYMOUS", "IDENTITY", "__version__"}
 MOST_MILLISECONDS = 150
 
@@ -40,7 +43,16 @@ def test_a_name_that_is_not_there() -> None:
         gatekit.Nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("world", [gatekit.asgi, gatekit.wsgi])
+def test_the_public_names_are_those_of_the_snapshot() -> None:
+    """Adding or dropping a public name shows in review. Run with GATEKIT_REWRITE=1 to write it anew."""
+    shelves = (gatekit, gatekit.asgi, gatekit.testing, gatekit.wsgi)
+    names = "".join(f"{shelf.__name__}.{name}\n" for shelf in shelves for name in shelf.__all__)
+    if os.environ.get("GATEKIT_REWRITE"):
+        SNAPSHOT.write_text(names)
+    assert SNAPSHOT.read_text() == names
+
+
+@pytest.mark.parametrize("world", [gatekit.asgi, gatekit.testing, gatekit.wsgi])
 def test_middlewares_are_sorted_and_say_what_they_are(world: object) -> None:
     names: list[str] = world.__all__  # type: ignore[attr-defined]
     assert names == sorted(names)
