@@ -1,4 +1,4 @@
-"""Asking the policies, in order: what both kinds of ASGI scope share."""
+"""Asking the policies, in order: one text for HTTP and WebSocket under ASGI, and for WSGI, which runs it to its end."""
 
 from __future__ import annotations
 

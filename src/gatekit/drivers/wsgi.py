@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from gatekit.core.exchange import Exchange
 from gatekit.core.headers import Headers
 from gatekit.core.outcome import raised
-from gatekit.core.pipeline import Pipeline
 from gatekit.core.verdict import Reply
 from gatekit.drivers.answer import Answer
 from gatekit.drivers.asgi import PlanSource
+from gatekit.drivers.steps import decide
 from gatekit.drivers.wsgi_answer import Parts, Start, answer, gone
 from gatekit.drivers.wsgi_body import WsgiBody
 from gatekit.drivers.wsgi_environ import headers_of, inner_environ, raw_path_of
@@ -64,10 +64,14 @@ class WsgiDriver:
         pipeline = plan.admit(exchange, raw_path_of(environ), environ.get("QUERY_STRING", "").encode("latin-1"))
         out = Answer(exchange, pipeline)
         try:
-            reply, out.entered = decide_now(exchange, pipeline)
+            reply, out.entered = run_now(decide(exchange, pipeline))
         except ClientDisconnected:
             out.entered = exchange.cursor + 1
             return gone(out, start_response)
+        except PolicySuspended as error:
+            kind, out.entered = pipeline.kinds[exchange.cursor], exchange.cursor + 1
+            reply = pipeline.failed(exchange, kind, "decide", error)
+            pipeline.refused(exchange, kind, reply)
         destination = pipeline.destination
         if reply is None and destination is None and self.app is None:
             reply = Reply(500, "router.no_destination")
@@ -88,37 +92,6 @@ class WsgiDriver:
             out.finish(raised(out.status, error))
             raise
         return Parts(out, parts, started=started, filters=True)
-
-
-def decide_now(exchange: Exchange, pipeline: Pipeline) -> tuple[Reply | None, int]:
-    """`drivers.steps.decide`, run to its end here and now."""
-    for step in pipeline.decides:
-        exchange.cursor = index = step.index
-        reply: Reply | None
-        if step.requires and (reply := pipeline.missing(exchange, step)) is not None:
-            pipeline.refused(exchange, step.kind, reply)
-            return reply, index + 1
-        try:
-            if step.needs_body is not None and run_now(exchange.body.buffer(step.needs_body)) is None:
-                reply = Reply(413, "body.too_large", f"The body is larger than {step.needs_body} bytes.")
-            elif step.call is None:
-                continue
-            else:
-                found = step.call(exchange)
-                if found is None:
-                    continue
-                reply = found if isinstance(found, Reply) else run_now(found)
-        except ClientDisconnected:
-            raise
-        except Exception as error:
-            reply = pipeline.failed(exchange, step.kind, "decide", error)
-        if reply is not None:
-            pipeline.refused(exchange, step.kind, reply)
-            return reply, index + 1
-    refusal = exchange.refusal
-    if refusal is not None:
-        pipeline.refused(exchange, "router", refusal)
-    return refusal, pipeline.size
 
 
 def run_now(work: Awaitable[Any]) -> Any:
