@@ -380,3 +380,23 @@ async def test_the_same_limit_twice_is_two_limits() -> None:
     assert [(await call(gateway)).status for _ in range(3)] == [404, 404, 429]
     stack = Policies(Lifespanned(), limit, Rewrite(path="/x"), limit, ports=test_ports())
     assert [(await call(stack)).status for _ in range(3)] == [200, 200, 429]
+
+
+@pytest.mark.parametrize("target", ["/v1/./orders//42", "/v1/x/../orders/%34%32", "/v1/%2e/orders/42"])
+async def test_rt6_matching_policies_and_upstream_see_one_path(up: Upstream, target: str) -> None:
+    seen: list[str] = []
+
+    class Look(Spec):
+        kind = "look"
+
+        def decide(self, exchange: Exchange) -> None:
+            seen.append(exchange.path)
+
+    gateway = Gateway(
+        policies=[Look()], routes=[Route("GET /v1/orders/{id}", to="up")], clusters={"up": Cluster(up.url)}
+    )
+    assert (await call(gateway, "GET", target)).status == 200
+    assert (seen, up.last.target) == (["/v1/orders/42"], "/v1/orders/42")
+    assert (await call(gateway, "GET", "/v1/orders%2F42")).status in (400, 404)
+    assert len(up.requests) == 1
+    await close(gateway)
