@@ -14,6 +14,7 @@ from gatekit.core.ports import Ports
 from gatekit.core.verdict import ErrorShape
 from gatekit.drivers.asgi import AsgiDriver
 from gatekit.errors import MisplacedPolicy
+from gatekit.gateway.runtime import Runtime
 from gatekit.gateway.stack import Stack, StackOptions, checked, is_app, runs
 from gatekit.policies import spec_class
 
@@ -62,17 +63,34 @@ class Policies:
             self.specs += app.specs
             self.app = app.app
         self.specs = checked(self.specs, "asgi")
+        self._runtimes: list[Runtime] = []
         driven = self.app
         first = len(self.specs)
         for run in reversed(runs(self.specs)):
             first -= len(run)
             stack = Stack(run, self.options, first)
-            enter = None if stack.runtime is None else stack.runtime.enter
+            enter = None
+            if stack.runtime is not None:
+                self._runtimes.append(stack.runtime)
+                enter = stack.runtime.enter
             driven = AsgiDriver(stack, now=stack.ports.clock.monotonic, app=driven, enter=enter)
         self._driven = driven
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self._driven(scope, receive, send)
+        if self._runtimes and scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        else:
+            await self._driven(scope, receive, send)
+
+    async def _lifespan(self, scope: Any, receive: Any, send: Any) -> None:
+        """The lifespan is the app's; our background work begins with it and ends with it."""
+        for runtime in self._runtimes:
+            runtime.enter()
+        try:
+            await self._driven(scope, receive, send)
+        finally:
+            for runtime in self._runtimes:
+                await runtime.close_here()
 
 
 class _Single(Policies):

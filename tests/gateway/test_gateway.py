@@ -190,6 +190,21 @@ async def test_jobs_run_with_the_first_request_and_follow_a_reload() -> None:
     await close(gateway)
 
 
+async def test_the_jobs_of_a_middleware_begin_and_end_with_the_lifespan_of_its_app() -> None:
+    log: list[str] = []
+    app = Lifespanned()
+    middleware = Policies(app, Ticking(log=log, name="a"))
+    assert await lifespan(middleware) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert app.log == ["lifespan.startup", "lifespan.shutdown"]
+    assert not [task for task in asyncio.all_tasks() if "gatekit job" in task.get_name()]
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await _turns()
+
+    await Policies(slow, Ticking(log=log, name="b"))({"type": "lifespan"}, None, None)
+    assert log[-1] == "b"
+
+
 async def _turns() -> None:
     for _ in range(5):
         await asyncio.wait([asyncio.create_task(_nothing())])
