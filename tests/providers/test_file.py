@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,8 @@ def test_aliases_cannot_multiply_without_end() -> None:
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "- " * 100_000 + "a", "{a: " * 100_000])
 def test_nesting_has_an_end(text: str) -> None:
-    assert "nested more than" in str(refused(text)[0])
+    # Newer releases of libyaml have a limit of their own and come first, in their own words.
+    assert re.search("nested more than|maximum nesting depth", str(refused(text)[0]))
 
 
 def test_a_file_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
