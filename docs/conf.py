@@ -13,5 +13,3 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_title = f"gatekit {release}"
 exclude_patterns: list[str] = []
-# Fences such as `yaml gateway` carry a word for the tests.
-suppress_warnings = ["misc.highlighting_failure"]

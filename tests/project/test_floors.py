@@ -83,6 +83,19 @@ def test_no_page_tells_anyone_to_install_another_project() -> None:
     ] == []
 
 
+def test_no_file_names_a_place_outside_of_the_tree() -> None:
+    """What stands elsewhere on one machine is nowhere on another."""
+    elsewhere = ("/" + "work/", ".." + "/shared")
+    found = [
+        f"{f.relative_to(ROOT)}: {place}"
+        for f in tracked()
+        if f.is_file()
+        for place in elsewhere
+        if place in f.read_text(errors="replace")
+    ]
+    assert found == []
+
+
 def test_the_version_is_the_newest_entry_of_the_changelog() -> None:
     newest = re.search(r"^## \[?(\d[^\] ]*)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest is not None

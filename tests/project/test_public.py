@@ -38,6 +38,28 @@ def test_a_name_is_there_and_says_what_it_is(name: str) -> None:
         assert inspect.getdoc(found)
 
 
+def test_every_home_can_be_the_first_that_is_loaded() -> None:
+    """The other tests have imported everything: a home that only loads after another one would not show in them."""
+    code = (
+        "import sys\nfor name in sys.argv[1:]:\n"
+        "    for loaded in [one for one in sys.modules if one.partition('.')[0] == 'gatekit']: del sys.modules[loaded]\n"
+        "    import gatekit; getattr(gatekit, name)"
+    )
+    names = {home: name for name, home in gatekit._HOMES.items()}.values()
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *names], capture_output=True, text=True, check=False, timeout=50
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_whole_shelf_can_be_taken_in_a_fresh_interpreter() -> None:
+    code = "from gatekit import *; import gatekit; assert set(gatekit.__all__) <= {*dir()}"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_name_that_is_not_there() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         gatekit.Nothing  # noqa: B018
