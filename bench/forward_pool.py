@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 import httpx
 
 from gatekit.core.door import Door
-from gatekit.core.exchange import Exchange
+from gatekit.core.exchange import Exchange, NoBody
 from gatekit.core.headers import Headers
 from gatekit.core.plan import ClusterPlan, Endpoint
 from gatekit.core.ports import Ports
@@ -61,19 +61,6 @@ def upstream(told: Connection) -> None:
         await server.serve_forever()
 
     asyncio.run(serve())
-
-
-class NoBody:
-    """A request without a body."""
-
-    data: bytes | None = None
-    length: int | None = 0
-
-    async def buffer(self, cap: int) -> bytes | None:
-        return b""
-
-    async def read(self) -> bytes:
-        return b""
 
 
 class Tokens:

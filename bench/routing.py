@@ -16,7 +16,7 @@ import time
 import tracemalloc
 
 from gatekit.core.door import Door
-from gatekit.core.exchange import Exchange
+from gatekit.core.exchange import Exchange, NoBody
 from gatekit.core.headers import Headers
 from gatekit.routing.matcher import Matcher, Rule
 from gatekit.routing.pattern import parse_path
@@ -36,17 +36,6 @@ class _Chance:
         return bytes(size)
 
 
-class _Empty:
-    data: bytes | None = b""
-    length: int | None = 0
-
-    async def buffer(self, cap: int) -> bytes | None:
-        return b""
-
-    async def read(self) -> bytes:
-        return b""
-
-
 def table(size: int) -> list[Rule[int]]:
     """Half static paths, half templates, with methods, as an ordinary table has."""
     rules = []
@@ -60,7 +49,7 @@ def request(path: str) -> Exchange:
     """The exchange of a GET for that path, behind the door."""
     exchange = Exchange(
         "http", "GET", "http", Headers([(b"host", b"shop.example.com")]), "192.0.2.1", "1.1", {"type": "http"},
-        Door(_Chance()), _Empty(), 0.0,
+        Door(_Chance()), NoBody(), 0.0,
     )  # fmt: skip
     assert exchange.door.admit(exchange, path.encode("ascii"), b"") is None
     return exchange

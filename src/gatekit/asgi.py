@@ -13,9 +13,8 @@ from gatekit.core.policy import Spec
 from gatekit.core.ports import Ports
 from gatekit.core.verdict import ErrorShape
 from gatekit.drivers.asgi import AsgiDriver
-from gatekit.errors import MisplacedPolicy
 from gatekit.gateway.runtime import Runtime
-from gatekit.gateway.stack import Stack, StackOptions, checked, is_app, runs
+from gatekit.gateway.stack import Stack, StackOptions, checked, layered, wrapped
 from gatekit.policies import spec_class
 
 if TYPE_CHECKING:
@@ -48,11 +47,7 @@ class Policies:
         error_shape: ErrorShape | None = None,
         ports: Ports | None = None,
     ) -> None:
-        if not is_app(app):
-            raise MisplacedPolicy(
-                f"{type(self).__name__} wraps an ASGI app and was given {app!r}. gatekit.{type(self).__name__} is the "
-                f"policy itself, for Gateway(policies=[...]) and Policies(app, ...)."
-            )
+        wrapped(app, self, "asgi")
         self.options = StackOptions(
             tuple(trusted_proxies), tuple(allow), max_headers, max_header_bytes, max_target, merge_slashes,
             error_shape, ports,
@@ -64,17 +59,14 @@ class Policies:
             self.app = app.app
         self.specs = checked(self.specs, "asgi")
         self._runtimes: list[Runtime] = []
-        driven = self.app
-        first = len(self.specs)
-        for run in reversed(runs(self.specs)):
-            first -= len(run)
-            stack = Stack(run, self.options, first)
-            enter = None
-            if stack.runtime is not None:
-                self._runtimes.append(stack.runtime)
-                enter = stack.runtime.enter
-            driven = AsgiDriver(stack, now=stack.ports.clock.monotonic, app=driven, enter=enter)
-        self._driven = driven
+        self._driven = layered(self.app, self.specs, self.options, self._drive)
+
+    def _drive(self, stack: Stack, app: App) -> App:
+        enter = None
+        if stack.runtime is not None:
+            self._runtimes.append(stack.runtime)
+            enter = stack.runtime.enter
+        return AsgiDriver(stack, now=stack.ports.clock.monotonic, app=app, enter=enter)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if self._runtimes and scope["type"] == "lifespan":
@@ -162,8 +154,7 @@ class Router:
     ) -> None:
         from gatekit.gateway.gateway import Gateway
 
-        if not is_app(app):
-            raise MisplacedPolicy(f"Router wraps an ASGI app and was given {app!r}")
+        wrapped(app, self, "asgi")
         self.app = app
         self.gateway = Gateway(policies=policies, routes=routes, clusters=clusters, app=app, **options)
 

@@ -14,10 +14,9 @@ from gatekit.core.policy import Spec
 from gatekit.core.ports import Ports
 from gatekit.core.verdict import ErrorShape
 from gatekit.drivers.wsgi import WsgiDriver
-from gatekit.errors import MisplacedPolicy
 from gatekit.gateway.blocking import blocking
 from gatekit.gateway.loop_thread import SHARED
-from gatekit.gateway.stack import Stack, StackOptions, checked, is_app, runs
+from gatekit.gateway.stack import Stack, StackOptions, checked, layered, wrapped
 from gatekit.policies import spec_class
 
 if TYPE_CHECKING:
@@ -45,11 +44,7 @@ class Policies:
         error_shape: ErrorShape | None = None,
         ports: Ports | None = None,
     ) -> None:
-        if not is_app(app):
-            raise MisplacedPolicy(
-                f"{type(self).__name__} wraps a WSGI app and was given {app!r}. gatekit.{type(self).__name__} is the "
-                f"policy itself, for Gateway(policies=[...]) and Policies(app, ...)."
-            )
+        wrapped(app, self, "wsgi")
         self.options = StackOptions(
             tuple(trusted_proxies), tuple(allow), max_headers, max_header_bytes, max_target, merge_slashes,
             error_shape, ports,
@@ -60,17 +55,15 @@ class Policies:
             self.specs += app.specs
             self.app = app.app
         self.specs = checked(self.specs, "wsgi")
-        driven: WSGIApplication = self.app
-        first = len(self.specs)
-        for run in reversed(runs(self.specs)):
-            first -= len(run)
-            stack = Stack(run, self.options, first)
-            enter = None if stack.runtime is None else partial(stack.runtime.enter_on, SHARED.call)
-            driven = WsgiDriver(stack, now=stack.ports.clock.monotonic, app=driven, enter=enter)
-        self._driven = driven
+        self._driven = layered(self.app, self.specs, self.options, _drive)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         return self._driven(environ, start_response)
+
+
+def _drive(stack: Stack, app: WSGIApplication) -> WSGIApplication:
+    enter = None if stack.runtime is None else partial(stack.runtime.enter_on, SHARED.call)
+    return WsgiDriver(stack, now=stack.ports.clock.monotonic, app=app, enter=enter)
 
 
 class _Single(Policies):
@@ -142,8 +135,7 @@ class Router:
     ) -> None:
         from gatekit.gateway.gateway import Gateway
 
-        if not is_app(app):
-            raise MisplacedPolicy(f"Router wraps a WSGI app and was given {app!r}")
+        wrapped(app, self, "wsgi")
         self.app = app
         self.gateway = Gateway(policies=policies, routes=routes, clusters=clusters, fallback=True, **options)
         self._driven = self.gateway.wsgi(app)

@@ -37,7 +37,7 @@ def good(tmp_path: Path) -> str:
 
 def test_check_says_what_is_there(good: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", good]) == 0
-    assert "good, 2 routes, 1 clusters" in capsys.readouterr().out
+    assert "good, routes: 2, clusters: 1" in capsys.readouterr().out
 
 
 def test_check_prints_every_finding_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import Field, SecretBytes, SecretStr
 
-from gatekit.config.carry import changes, still_used
-from gatekit.config.documents import config_from
+from gatekit.config.carry import still_used
 from gatekit.config.entries import read_policy
 from gatekit.config.model import Cluster, Route
 from gatekit.config.printed import digest, settings, shown
@@ -200,13 +199,3 @@ def test_state_of_generations_in_use_survives_and_the_rest_is_forgotten(compiled
     cells.retain(still_used([two]))
     assert all(key in cells for key in two.used)
     assert not any(key in cells for key in one.used)
-
-
-def test_what_a_reload_touches_is_named() -> None:
-    before = config_from(shop())
-    assert not changes(before, config_from(shop(routes=before.routes)))
-    assert str(changes(before, before)) == "no change"
-    routes = [*before.routes[1:], Route("/new", to="x")]
-    found = changes(before, config_from(shop(routes=routes, clusters={"x": Cluster("http://b")}, max_headers=7)))
-    assert (found.added, found.removed) == (("route /new",), ("route one",))
-    assert str(found) == "+ route /new\n- route one\n~ cluster x\n~ max_headers"

@@ -122,10 +122,9 @@ def test_a_header_with_what_may_not_be_in_it(
 def test_headers_are_looked_at_as_if_one_by_one(
     make_exchange: Any, make_door: Doors, headers: list[tuple[bytes, bytes]]
 ) -> None:
-    from gatekit.core.headers import malformed
-
     found = enter(make_door(), make_exchange([*headers, HOST]))
-    assert (found == (400, "door.bad_header")) is (malformed(headers) is not None)
+    bad = any(b"\n" in name or not name or set(value) & set(b"\r\n\0") for name, value in headers)
+    assert (found == (400, "door.bad_header")) is bad
 
 
 @pytest.mark.parametrize("method", ["", "GET ", "GE T", "G\n", "ÄT", "X" * 33, "a/b"])

@@ -10,7 +10,7 @@ from gatekit import ApiKey, Authn, Exchange, Rewrite, api_keys
 from gatekit.asgi import Policies
 from gatekit.core.policy import IDENTITY, Placement, Spec, Stage
 from gatekit.errors import ContractViolation, MisplacedPolicy
-from gatekit.gateway.stack import Stack, StackOptions, checked, is_app, runs
+from gatekit.gateway.stack import Stack, StackOptions, checked, runs, wrapped
 from gatekit.testing import call
 
 
@@ -67,9 +67,10 @@ def test_options_that_do_not_exist() -> None:
 
 
 def test_a_spec_is_no_app() -> None:
-    assert not is_app(Plain())
-    assert not is_app(3)
-    assert is_app(print)
+    for wrong in (Plain(), 3):
+        with pytest.raises(MisplacedPolicy, match=r"gatekit\.asgi\.Policies"):
+            wrapped(wrong, wrong, "asgi")
+    wrapped(print, print, "asgi")
 
 
 async def test_a_policy_behind_one_that_rewrites_sees_what_is_served() -> None:

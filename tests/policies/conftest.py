@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from gatekit.core.door import Door
-from gatekit.core.exchange import Exchange
+from gatekit.core.exchange import Exchange, NoBody
 from gatekit.core.headers import Headers
 
 MakeRequest = Callable[..., Exchange]
@@ -20,17 +20,6 @@ class FixedRandom:
 
     def token(self, size: int) -> bytes:
         return b"\xab" * size
-
-
-class NoBody:
-    data: bytes | None = b""
-    length: int | None = 0
-
-    async def buffer(self, cap: int) -> bytes | None:
-        return b""
-
-    async def read(self) -> bytes:
-        return b""
 
 
 @pytest.fixture

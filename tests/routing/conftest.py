@@ -8,7 +8,7 @@ from typing import Protocol
 import pytest
 
 from gatekit.core.door import Door
-from gatekit.core.exchange import Exchange
+from gatekit.core.exchange import Exchange, NoBody
 from gatekit.core.headers import Headers
 from gatekit.core.paths import MARKS
 
@@ -37,17 +37,6 @@ class _Chance:
         return bytes(size)
 
 
-class _Empty:
-    data: bytes | None = b""
-    length: int | None = 0
-
-    async def buffer(self, cap: int) -> bytes | None:
-        return b""
-
-    async def read(self) -> bytes:
-        return b""
-
-
 def _ask(
     method: str = "GET",
     target: str = "/",
@@ -63,7 +52,7 @@ def _ask(
     )
     raw = [(b"host", host.encode("latin-1"))]
     raw += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    exchange = Exchange("http", method, scheme, Headers(raw), client, "1.1", {"type": "http"}, door, _Empty(), 0.0)
+    exchange = Exchange("http", method, scheme, Headers(raw), client, "1.1", {"type": "http"}, door, NoBody(), 0.0)
     path, _, query = target.partition("?")
     refused = door.admit(exchange, path.encode("utf-8"), query.encode("utf-8"))
     assert refused is None, refused.detail

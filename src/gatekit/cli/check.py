@@ -11,5 +11,5 @@ def check(path: str) -> int:
     snapshot = Gateway.from_config(path).plan
     for warning in snapshot.warnings:
         say(str(warning))
-    say(f"{path}: good, {len(snapshot.routes)} routes, {len(snapshot.clusters)} clusters, digest {snapshot.digest}")
+    say(f"{path}: good, routes: {len(snapshot.routes)}, clusters: {len(snapshot.clusters)}, digest: {snapshot.digest}")
     return 0

@@ -47,7 +47,7 @@ PAGE = """gatekit demo on {base}
   curl -H 'x-api-key: {key}' {base}/admin/users         an app in this process, told who is calling
   curl -i {base}/old/orders/42                          redirected to /v1/orders/42
   curl {base}/shop/orders/42                            rewritten to /v1/orders/42
-  curl {base}/canary                                    9 in 10 to stable, 1 in 10 to next
+  curl {base}/canary                                    9 in 10 to orders, 1 in 10 to next
   curl -i {base}/limited                                twice a minute, then 429
   curl -i --path-as-is {base}/v1/orders/..%2f..%2fadmin  refused: that path has two readings
   curl -i -X DELETE {base}/v1/orders/42                 405 with Allow

@@ -142,6 +142,13 @@ class Cluster(_Model):
             seen.add(key)
         return urls
 
+    @field_validator("tls_context", mode="before")
+    @classmethod
+    def _factory(cls, value: object) -> object:
+        if value is not None and not callable(value):
+            raise ValueError("give a function that makes the context, not the context: lambda: context")
+        return value
+
     @field_validator("app", mode="after")
     @classmethod
     def _callable(cls, app: Any) -> Any:

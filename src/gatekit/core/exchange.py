@@ -39,6 +39,22 @@ class Body(Protocol):
         ...
 
 
+class NoBody:
+    """The body of a request that has none."""
+
+    __slots__ = ("data", "length")
+
+    def __init__(self) -> None:
+        self.data: bytes | None = b""
+        self.length: int | None = 0
+
+    async def buffer(self, cap: int) -> bytes | None:
+        return b""
+
+    async def read(self) -> bytes:
+        return b""
+
+
 class Exchange:
     """One request on its way through the gateway or a middleware.
 

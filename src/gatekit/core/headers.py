@@ -6,7 +6,7 @@ Sources: RFC 9110 section 5 (field syntax), RFC 9112 section 5. Text is Latin-1,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -31,16 +31,6 @@ def encode_value(value: str | bytes) -> bytes:
     if _FORBIDDEN_IN_VALUE.search(raw):
         raise ValueError(f"a header value may not hold CR, LF or NUL: {value!r}")
     return raw.strip(b" \t")
-
-
-def malformed(raw: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Why this header list may not pass, or None. Servers let some of these through, so the door looks again."""
-    for name, value in raw:
-        if not _TOKEN.fullmatch(name):
-            return "a header name is not a token"
-        if _FORBIDDEN_IN_VALUE.search(value):
-            return "a header value holds a control character"
-    return None
 
 
 def fold(name: bytes) -> bytes:

@@ -27,6 +27,11 @@ _GRPC_STATUS = {
 }  # fmt: skip
 
 
+_PHRASES = {
+    413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content",
+}  # fmt: skip
+
+
 class Reply:
     """An answer to a client. Not an exception, and not yet bytes: the driver renders it for the caller at hand.
 
@@ -91,7 +96,7 @@ def is_grpc(exchange: Exchange) -> bool:
 def _problem(reply: Reply, exchange: Exchange) -> bytes:
     document: dict[str, object] = {
         "type": "about:blank",
-        "title": _title(reply.status),
+        "title": phrase(reply.status),
         "status": reply.status,
         "code": reply.reason,
     }
@@ -103,9 +108,10 @@ def _problem(reply: Reply, exchange: Exchange) -> bytes:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _title(status: int) -> str:
+def phrase(status: int) -> str:
+    """The reason phrase of a status, as RFC 9110 has it: `http` has older ones before Python 3.13."""
     try:
-        return HTTPStatus(status).phrase
+        return _PHRASES.get(status) or HTTPStatus(status).phrase
     except ValueError:
         return "Error"
 
@@ -116,6 +122,6 @@ def _grpc(reply: Reply, head: ResponseHead) -> tuple[ResponseHead, bytes]:
     head.set(b"content-type", b"application/grpc")
     head.set(b"grpc-status", b"%d" % code)
     head.set(
-        b"grpc-message", quote(f"{reply.reason}: {reply.detail or _title(reply.status)}", safe=" :,.'()/-").encode()
+        b"grpc-message", quote(f"{reply.reason}: {reply.detail or phrase(reply.status)}", safe=" :,.'()/-").encode()
     )
     return head, b""

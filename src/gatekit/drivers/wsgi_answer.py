@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from gatekit.core.head import ResponseHead
 from gatekit.core.headers import RawHeaders
 from gatekit.core.outcome import Fault, client_gone, raised, unfinished
-from gatekit.core.verdict import Reply, render
+from gatekit.core.verdict import Reply, phrase, render
 from gatekit.drivers.answer import Answer
 from gatekit.errors import ResponseTruncated
 
@@ -18,10 +17,7 @@ if TYPE_CHECKING:
 
 
 def status_line(status: int) -> str:
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return f"{status} Unknown"
+    return f"{status} {phrase(status)}"
 
 
 def text_headers(raw: RawHeaders) -> list[tuple[str, str]]:

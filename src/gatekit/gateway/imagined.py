@@ -6,24 +6,8 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from gatekit.core.door import Door
-from gatekit.core.exchange import Exchange
+from gatekit.core.exchange import Exchange, NoBody
 from gatekit.core.headers import Headers, encode_name, encode_value
-
-
-class NoBody:
-    """A body of nothing."""
-
-    data: bytes | None = b""
-
-    @property
-    def length(self) -> int | None:
-        return 0
-
-    async def buffer(self, cap: int) -> bytes | None:
-        return b""
-
-    async def read(self) -> bytes:
-        return b""
 
 
 def imagined(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from gatekit.core.contracts import violations
 from gatekit.core.door import Door
@@ -17,6 +18,8 @@ from gatekit.core.verdict import ErrorShape
 from gatekit.errors import ContractViolation, MisplacedPolicy
 from gatekit.gateway.runtime import Runtime
 from gatekit.gateway.system import system_ports
+
+A = TypeVar("A")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +75,14 @@ class Stack:
         self.runtime = Runtime(lambda: self.jobs) if self.jobs else None
 
 
-def is_app(candidate: object) -> bool:
-    """Whether this can be wrapped: a policy spec cannot, callable or not."""
-    return callable(candidate) and not isinstance(candidate, Spec)
+def wrapped(app: object, middleware: object, world: str) -> None:
+    """Raise MisplacedPolicy unless `app` can be wrapped: a policy spec cannot, callable or not."""
+    if not callable(app) or isinstance(app, Spec):
+        kind = {"asgi": "an ASGI", "wsgi": "a WSGI"}[world]
+        raise MisplacedPolicy(
+            f"{type(middleware).__name__} wraps {kind} app and was given {app!r}. A policy itself, such as "
+            f"gatekit.RateLimit(...), goes into Gateway(policies=[...]) or gatekit.{world}.Policies(app, ...)."
+        )
 
 
 def checked(specs: Iterable[object], world: str) -> tuple[Spec, ...]:
@@ -103,3 +111,12 @@ def runs(specs: Sequence[Spec]) -> list[tuple[Spec, ...]]:
         if spec.rewrites():
             found.append([])
     return [tuple(one) for one in found if one] or [()]
+
+
+def layered(app: A, specs: Sequence[Spec], options: StackOptions, drive: Callable[[Stack, A], A]) -> A:
+    """`app` behind a driver for each run of the policies, the first run outermost; `drive` makes one driver."""
+    first = len(specs)
+    for run in reversed(runs(specs)):
+        first -= len(run)
+        app = drive(Stack(run, options, first), app)
+    return app

@@ -11,7 +11,7 @@ from itertools import islice
 from urllib.parse import quote_plus
 
 from gatekit.core.door import Door
-from gatekit.core.exchange import Exchange
+from gatekit.core.exchange import Exchange, NoBody
 from gatekit.core.headers import Headers, encode_value
 from gatekit.core.paths import MARKS, encode
 from gatekit.routing.hosts import HostPattern
@@ -59,7 +59,7 @@ class Witness:
             return None
         door = Door(_NoChance(), max_target=1 << 20, allowed_marks=sum(MARKS.values()))
         made = Exchange(
-            "http", self.method, "http", Headers(raw), self.client, "1.1", {"type": "http"}, door, _NoBody(), 0.0
+            "http", self.method, "http", Headers(raw), self.client, "1.1", {"type": "http"}, door, NoBody(), 0.0
         )  # fmt: skip
         if door.admit(made, encode(self.path), self.query.encode("latin-1")) is not None or made.path != self.path:
             return None
@@ -158,16 +158,3 @@ class _NoChance:
 
     def token(self, size: int) -> bytes:
         return bytes(size)
-
-
-class _NoBody:
-    """The body of a request that has none."""
-
-    data: bytes | None = b""
-    length: int | None = 0
-
-    async def buffer(self, cap: int) -> bytes | None:
-        return b""
-
-    async def read(self) -> bytes:
-        return b""
