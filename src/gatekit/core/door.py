@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from gatekit.core.paths import PathRefused, canonical, check_query
+from gatekit.core.paths import PathRefused, canonical, check_query, is_plain
 from gatekit.core.peers import Trust, parse_address
 from gatekit.core.verdict import Reply
 
@@ -18,11 +18,18 @@ if TYPE_CHECKING:
     from gatekit.core.exchange import Exchange
     from gatekit.core.ports import Random
 
-_TOKENS = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z\n]*")
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
-_CONTROL = re.compile(rb"[\x00\r]")
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"))
 _HOST = re.compile(r"(?P<host>[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{0,5}))?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+# What clients send again and again is looked at once. Neither holds anything but what it was asked, so a client that
+# fills them costs itself the short cut and nobody anything else.
+_KEPT = 1024
+_KEPT_BYTES = 128
+_good_names: set[bytes] = set()
+_authorities: dict[bytes, tuple[str, str, int | None]] = {}
 
 
 class Door:
@@ -55,40 +62,34 @@ class Door:
         A refused exchange still has its method and headers, and what of the rest was understood.
         """
         headers = exchange.headers.raw
+        hosts = 0
         if headers:
             names, values = zip(*headers, strict=True)
-            all_names, all_values = b"\n".join(names), b"\n".join(values)
-            count = len(headers)
-            if count > self.max_headers or len(all_names) + len(all_values) > self.max_header_bytes:
+            text = b"".join(values)
+            if len(headers) > self.max_headers or len(text) + sum(map(len, names)) > self.max_header_bytes:
                 return Reply(431, "door.headers_too_large", "The request has too many or too large headers.")
-            breaks = count - 1
-            if (
-                not _TOKENS.fullmatch(all_names)
-                or all_names.count(b"\n") != breaks
-                or b"" in names
-                or all_values.count(b"\n") != breaks
-                or _CONTROL.search(all_values)
-            ):
+            good = _good_names.issuperset(names) or all(map(_is_name, names))
+            if not good or b"\n" in text or b"\r" in text or b"\x00" in text:
                 return Reply(400, "door.bad_header", "A header name or value holds a character that may not be there.")
             hosts = names.count(b"host")
-        else:
-            hosts = 0
-        if not _METHOD.fullmatch(exchange.method):
+        method = exchange.method
+        if method not in _METHODS and not _METHOD.fullmatch(method):
             return Reply(400, "door.bad_method", "The method is not a token.")
         if hosts != 1:
             return Reply(400, "door.bad_host", "The request must have exactly one Host header.")
-        authority = values[names.index(b"host")].decode("latin-1").lower()
-        host_and_port = parse_authority(authority)
-        if host_and_port is None:
+        found = _authorities.get(host := values[names.index(b"host")]) or _authority(host)
+        if found is None:
             return Reply(400, "door.bad_host", "The Host header is not a host.")
-        exchange.authority = authority
-        exchange.host, exchange.port = host_and_port
+        exchange.authority, exchange.host, exchange.port = found
         if len(raw_path) + len(query) > self.max_target:
             return Reply(414, "door.target_too_long", "The request target is too long.")
         try:
-            exchange.path, exchange.raw_path, exchange.path_marks = canonical(
-                raw_path, merge_slashes=self.merge_slashes
-            )
+            if is_plain(raw_path):
+                exchange.path, exchange.raw_path, exchange.path_marks = raw_path.decode("ascii"), raw_path, 0
+            else:
+                exchange.path, exchange.raw_path, exchange.path_marks = canonical(
+                    raw_path, merge_slashes=self.merge_slashes
+                )
             if query:
                 exchange.query = check_query(query)
         except PathRefused as refused:
@@ -138,3 +139,26 @@ def parse_authority(authority: str) -> tuple[str, int | None] | None:
     if not port:
         return host, None
     return (host, int(port)) if int(port) <= 65535 else None
+
+
+def _is_name(name: bytes) -> bool:
+    """Whether it is an RFC 9110 token. Good names are remembered."""
+    if name in _good_names:
+        return True
+    if not _TOKEN.fullmatch(name):
+        return False
+    if len(_good_names) < _KEPT and len(name) <= _KEPT_BYTES:
+        _good_names.add(name)
+    return True
+
+
+def _authority(value: bytes) -> tuple[str, str, int | None] | None:
+    """A Host header as authority in lower case, host and port; None if it is none. Good ones are remembered."""
+    authority = value.decode("latin-1").lower()
+    parsed = parse_authority(authority)
+    if parsed is None:
+        return None
+    found = (authority, *parsed)
+    if len(_authorities) < _KEPT and len(value) <= _KEPT_BYTES:
+        _authorities[value] = found
+    return found

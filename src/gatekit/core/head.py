@@ -15,7 +15,8 @@ class ResponseHead(Headers):
     __slots__ = ("status",)
 
     def __init__(self, status: int, raw: RawHeaders | None = None, *, shared: bool = False) -> None:
-        super().__init__(raw, shared=shared)
+        self.raw = [] if raw is None else raw
+        self._shared = shared
         self.status = status
 
     @property

@@ -45,6 +45,8 @@ class CanonicalPath(NamedTuple):
 
 # No escape, no dot at the start of a segment, no doubled slash, none of the refused characters: already canonical.
 _PLAIN = re.compile(rb"/(?:[A-Za-z0-9_~!$&'()*+,=:@\-][A-Za-z0-9_~!$&'()*+,=:@.\-]*(?:/|$))*")
+is_plain: Final = _PLAIN.fullmatch
+"""Truthy for a path that is its own canonical form, whatever the settings, and has no mark."""
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,=:@")
 _WIRE = tuple(bytes((c,)) if c in _SAFE else b"%%%02X" % c for c in range(256))
 _HEX = {c: int(chr(c), 16) for c in b"0123456789abcdefABCDEF"}
@@ -64,7 +66,7 @@ _QUERY_BAD = re.compile(rb"[\x00-\x20\x7f#]")
 
 def canonical(raw: bytes, *, merge_slashes: bool = True) -> CanonicalPath:
     """The canonical form of the path part of a request target. Raises PathRefused."""
-    if _PLAIN.fullmatch(raw):
+    if is_plain(raw):
         return CanonicalPath(raw.decode("ascii"), raw, 0)
     if not raw.startswith(b"/"):
         if raw == b"*":

@@ -39,6 +39,26 @@ class Answer:
         A hook that fails is refused with 500, which then passes the policies outside of it: each of them may fail too.
         """
         exchange, pipeline = self.exchange, self.pipeline
+        replaced: tuple[ResponseHead, bytes] | None = None
+        if pipeline.responds or exchange.queue is not None:
+            replaced = self._respond(head)
+            if replaced is not None:
+                head = replaced[0]
+        else:
+            exchange.answered = True
+        status = self.status = head.status
+        self.bodiless = exchange.method == "HEAD" or not head.has_body
+        if status >= 500 and exchange.fault is None:
+            if exchange.reason is not None:
+                exchange.fault = Fault.GATEWAY
+            else:
+                exchange.fault = Fault.APP if pipeline.destination is None else Fault.UPSTREAM
+        if exchange.parent is not None:
+            exchange.report()
+        return replaced
+
+    def _respond(self, head: ResponseHead) -> tuple[ResponseHead, bytes] | None:
+        exchange, pipeline = self.exchange, self.pipeline
         failure, entered = pipeline.respond(exchange, head, self.entered, self.filters)
         replaced: tuple[ResponseHead, bytes] | None = None
         while failure is not None:
@@ -47,15 +67,6 @@ class Answer:
             self.filters = []
             replaced = render(failure, exchange, pipeline.shape)
             failure, entered = pipeline.respond(exchange, replaced[0], entered, self.filters)
-        final = head if replaced is None else replaced[0]
-        self.status = final.status
-        self.bodiless = exchange.method == "HEAD" or not final.has_body
-        if exchange.fault is None and final.status >= 500:
-            if exchange.reason is not None:
-                exchange.fault = Fault.GATEWAY
-            else:
-                exchange.fault = Fault.APP if pipeline.destination is None else Fault.UPSTREAM
-        exchange.report()
         return replaced
 
     def filtered(self, data: bytes, last: bool) -> bytes:
@@ -90,11 +101,14 @@ class Answer:
             exchange.fault = fault or exchange.fault or Fault.UPSTREAM
             self.finish(unfinished(self.status, reason=exchange.reason, fault=exchange.fault))
 
-    def outcome(self) -> Outcome:
-        """The outcome of a response that was sent whole."""
+    def complete(self) -> None:
+        """The response was sent whole. Where nobody listens, nothing is made to be told."""
+        if not self.pipeline.observes and self.exchange.parent is None:
+            self.over = True
+            return
         exchange = self.exchange
         reason = exchange.reason
-        return finished(self.status or 0, reason=reason, ours=reason is not None, fault=exchange.fault)
+        self.finish(finished(self.status or 0, reason=reason, ours=reason is not None, fault=exchange.fault))
 
 
 async def write(out: Answer, head: ResponseHead, body: bytes) -> None:
@@ -113,7 +127,7 @@ async def write(out: Answer, head: ResponseHead, body: bytes) -> None:
     except asyncio.CancelledError:
         out.finish(client_gone())
         raise
-    out.finish(out.outcome())
+    out.complete()
 
 
 async def answer(out: Answer, reply: Reply) -> None:

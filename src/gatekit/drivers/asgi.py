@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 from urllib.parse import unquote
 
-from gatekit.core.destination import Destination
 from gatekit.core.exchange import Exchange
 from gatekit.core.headers import Headers
 from gatekit.core.outcome import client_gone
@@ -61,7 +60,7 @@ class AsgiDriver:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         kind = scope["type"]
         if kind == "http":
-            await self._http(scope, receive, send)
+            await self.http(scope, receive, send)
         elif kind == "websocket":
             await self._websocket(scope, receive, send)
         elif self.app is not None:
@@ -69,7 +68,9 @@ class AsgiDriver:
         else:
             raise RuntimeError(f"this gateway does not serve scopes of type {kind!r}")
 
-    async def _http(self, scope: Any, receive: Any, send: Any) -> None:
+    async def http(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one HTTP request. Every coroutine between the server and the wait for the upstream is resumed once for
+        every answer, so there are as few of them as the text allows."""
         plan = self._source.plan
         if self._enter is not None:
             self._enter()
@@ -84,46 +85,28 @@ class AsgiDriver:
         )  # fmt: skip
         prefix, pipeline = _admit(plan, exchange, scope)
         out = Answer(exchange, pipeline, send)
-        try:
-            reply, entered = await decide(exchange, pipeline)
-        except ClientDisconnected:
-            out.entered = exchange.cursor + 1
-            out.finish(client_gone())
-            return
-        except asyncio.CancelledError:
-            out.entered = exchange.cursor + 1
-            out.finish(client_gone())
-            raise
-        out.entered = entered
-        if reply is not None:
-            await answer(out, reply)
-            return
+        out.entered = pipeline.size
+        if pipeline.decides or exchange.refusal is not None:
+            try:
+                reply, out.entered = await decide(exchange, pipeline)
+            except ClientDisconnected:
+                out.entered = exchange.cursor + 1
+                out.finish(client_gone())
+                return
+            except asyncio.CancelledError:
+                out.entered = exchange.cursor + 1
+                out.finish(client_gone())
+                raise
+            if reply is not None:
+                await answer(out, reply)
+                return
         destination = pipeline.destination
         if destination is not None:
-            await self._forward(destination, out, receive, body)
+            await forward(destination, out, receive, body, self._here())
         elif self.app is not None:
             await embed(self.app, out, scope, receive, body, prefix, self._here)
         else:
             await answer(out, Reply(500, "router.no_destination"))
-
-    async def _forward(self, destination: Destination, out: Answer, receive: Any, body: AsgiBody) -> None:
-        try:
-            if not body.declared:
-                await body.peek()
-            watch = self._here().call(receive, body)
-            try:
-                await forward(destination, out)
-            except asyncio.CancelledError:
-                if not watch.absorb():
-                    raise
-                out.finish(client_gone())
-            finally:
-                watch.stop()
-        except ClientDisconnected:
-            out.finish(client_gone())
-        except asyncio.CancelledError:
-            out.finish(client_gone())
-            raise
 
     def _here(self) -> Watches:
         """The watches of the running loop."""

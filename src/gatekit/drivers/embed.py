@@ -117,7 +117,7 @@ class _Outgoing:
             self.open = False
             out.exchange.report()
             await self._send(message)
-            out.finish(out.outcome())
+            out.complete()
         else:
             await self._send(message)
 
@@ -129,7 +129,7 @@ class _Outgoing:
 
     def _last(self, out: Answer) -> None:
         self.open = False
-        out.finish(out.outcome())
+        out.complete()
 
 
 class _Incoming:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from typing import Any
 
 from gatekit.core.destination import Destination, Response
 from gatekit.core.head import ResponseHead
 from gatekit.core.outcome import Fault, client_gone
 from gatekit.core.verdict import Reply
 from gatekit.drivers.answer import Answer, answer, trailers_of, write
+from gatekit.drivers.body import AsgiBody
+from gatekit.drivers.watch import Watch, Watches
 from gatekit.errors import ClientDisconnected, ResponseTruncated, UpstreamError
 
 _log = logging.getLogger("gatekit")
@@ -30,19 +34,36 @@ def broken(out: Answer, error: Exception) -> Reply:
     return reply
 
 
-async def forward(destination: Destination, out: Answer) -> None:
-    """Ask `destination` and send what it answers. Raises ClientDisconnected, or ResponseTruncated after the start."""
+async def forward(destination: Destination, out: Answer, receive: Any, body: AsgiBody, watches: Watches) -> None:
+    """Ask `destination` and send what it answers, while watching for a client that leaves: then the call is cancelled.
+
+    Raises ResponseTruncated when the answer broke off after it had begun.
+    """
+    watch: Watch | None = None
+    response: Response | None = None
     try:
-        response = await destination.open(out.exchange)
-    except ClientDisconnected:
-        raise
-    except Exception as error:
-        await answer(out, broken(out, error))
-        return
-    try:
+        if not body.declared:
+            await body.peek()
+        watch = watches.call(receive, body)
+        try:
+            response = await destination.open(out.exchange)
+        except ClientDisconnected:
+            raise
+        except Exception as error:
+            await answer(out, broken(out, error))
+            return
         await _relay(response, out)
+    except ClientDisconnected:
+        out.finish(client_gone())
+    except asyncio.CancelledError:
+        out.finish(client_gone())
+        if watch is None or not watch.absorb():
+            raise
     finally:
-        response.close()
+        if watch is not None:
+            watch.stop()
+        if response is not None:
+            response.close()
 
 
 async def _relay(response: Response, out: Answer) -> None:
@@ -52,8 +73,9 @@ async def _relay(response: Response, out: Answer) -> None:
     if replaced is not None:
         await write(out, *replaced)
         return
-    trailing = "http.response.trailers" in (exchange.scope.get("extensions") or ()) and _wants_trailers(out)
     start = {"type": "http.response.start", "status": head.status, "headers": head.raw}
+    extensions = exchange.scope.get("extensions")
+    trailing = extensions is not None and "http.response.trailers" in extensions and _wants_trailers(out)
     if trailing:
         start["trailers"] = True
     try:
@@ -83,7 +105,7 @@ async def _relay(response: Response, out: Answer) -> None:
     except Exception as error:
         out.cut("upstream.failed", Fault.GATEWAY)
         raise ResponseTruncated(f"request {exchange.request_id}: {error!r}") from error
-    out.finish(out.outcome())
+    out.complete()
 
 
 async def _relay_filtered(response: Response, out: Answer) -> None:

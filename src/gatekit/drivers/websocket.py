@@ -75,7 +75,7 @@ async def _refuse(out: Answer, head: ResponseHead, body: bytes) -> None:
     except OSError:
         out.finish(client_gone())
         return
-    out.finish(out.outcome())
+    out.complete()
 
 
 def _ended(out: Answer, code: int) -> None:
@@ -195,12 +195,12 @@ class _Outgoing:
             last = not message.get("more_body", False)
             await self._send({**message, "body": out.filtered(message.get("body", b""), last)})
             if last:
-                out.finish(out.outcome())
+                out.complete()
         elif kind == "websocket.close" and not self._accepted:
             # The server answers 403 by itself; the hooks see the head that it will send, though they cannot change it.
             out.settle(ResponseHead(403))
             await self._send(message)
-            out.finish(out.outcome())
+            out.complete()
         else:
             await self._send(message)
             if kind == "websocket.close":

@@ -110,7 +110,10 @@ class Parts:
         except StopIteration:
             self._done = True
             part = self._last()
-            out.finish(out.outcome() if out.status is not None else nothing())
+            if out.status is not None:
+                out.complete()
+            else:
+                out.finish(nothing())
             if not part:
                 raise
             return part
@@ -125,7 +128,7 @@ class Parts:
             self._done = True
             part = started.replacement
             out.exchange.sent += len(part)
-            out.finish(out.outcome())
+            out.complete()
             return part
         if self._filters and out.filters:
             part = out.filtered(part, False)

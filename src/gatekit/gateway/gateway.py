@@ -105,7 +105,10 @@ class Gateway:
         return self.plan.config
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
+        kind = scope["type"]
+        if kind == "http":
+            await self._driver.http(scope, receive, send)
+        elif kind == "lifespan":
             await self._lifespan(scope, receive, send)
         else:
             await self._driver(scope, receive, send)

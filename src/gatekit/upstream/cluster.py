@@ -52,10 +52,15 @@ class ClusterResponse:
         self._trailers = trailers
 
     def take(self) -> tuple[bytes, bool]:
-        return self._live().take()
+        connection = self._connection
+        if connection is None:
+            raise RuntimeError("the response was closed")
+        return connection.take()
 
     async def read(self) -> bytes:
-        connection = self._live()
+        connection = self._connection
+        if connection is None:
+            raise RuntimeError("the response was closed")
         try:
             return await connection.read(self._cluster.plan.idle_timeout)
         except UpstreamError as error:
@@ -69,16 +74,11 @@ class ClusterResponse:
             self._pool.release(connection)
             self._cluster.balancer.done(self._place)
 
-    def _live(self) -> Connection:
-        if self._connection is None:
-            raise RuntimeError("the response was closed")
-        return self._connection
-
 
 class Cluster:
     """The destination over a ClusterPlan with endpoints. Serves any number of loops."""
 
-    __slots__ = ("_events", "_hosts", "_pools", "_targets", "balancer", "name", "plan")
+    __slots__ = ("_events", "_local", "_pools", "_targets", "balancer", "name", "plan")
 
     def __init__(self, plan: ClusterPlan, ports: Ports, pools: Pools) -> None:
         self.name = plan.name
@@ -87,20 +87,34 @@ class Cluster:
         self._events = ports.events
         self._pools = pools
         self._targets = tuple(Target(plan, endpoint) for endpoint in plan.endpoints)
+        self._local: tuple[asyncio.AbstractEventLoop | None, list[Pool | None]] = (None, [])
 
     async def open(self, exchange: Exchange) -> ClusterResponse:
         place = self._pick(exchange)
+        connection: Connection | None = None
         try:
             target = self._targets[place]
-            pool = self._pools.pool(asyncio.get_running_loop(), target)
+            pool = self._pool(place, target)
             head, length = request_head(exchange, self._host(exchange, target))
-            connection = await self._attempt(exchange, pool, head, length)
-            try:
-                return ClusterResponse(self, place, pool, connection)
-            except UpstreamError:
-                connection.abort()
-                raise
+            connection = pool.borrow()
+            if length:
+                connection = await self._upload(exchange, pool, connection, head, length)
+            else:
+                connection = connection or await pool.connect()
+                connection.begin(head_only=exchange.method == "HEAD")
+                connection.write(head)
+                connection.request_sent = True
+                try:
+                    await connection.wait_for_head(self.plan.timeout)
+                except UpstreamError as error:
+                    if exchange.method not in IDEMPOTENT or not _is_stale(connection, error):
+                        raise
+                    connection.abort()
+                    connection = await self._again(pool, head, exchange.method)
+            return ClusterResponse(self, place, pool, connection)
         except BaseException as error:
+            if connection is not None:
+                connection.abort()
             self.balancer.done(place)
             if isinstance(error, UpstreamError):
                 self.failed(place, error)
@@ -135,17 +149,43 @@ class Cluster:
     def _host(self, exchange: Exchange, target: Target) -> bytes:
         return exchange.authority.encode("latin-1") if self.plan.host_header == "client" else target.authority
 
-    async def _attempt(self, exchange: Exchange, pool: Pool, head: bytes, length: int) -> Connection:
-        """A connection on which the head of the answer has arrived."""
-        connection = pool.borrow() or await pool.connect()
+    def _pool(self, place: int, target: Target) -> Pool:
+        """The pool of the running loop. The last loop's are at hand, as long as no reload has retired them."""
+        loop = asyncio.get_running_loop()
+        known, pools = self._local
+        if known is not loop:
+            pools = [None] * len(self._targets)
+            self._local = (loop, pools)
+        pool = pools[place]
+        if pool is None or pool.retired:
+            pool = pools[place] = self._pools.pool(loop, target)
+        return pool
+
+    async def _again(self, pool: Pool, head: bytes, method: str) -> Connection:
+        """A second try of a request without a body, on a new connection."""
+        connection = await pool.connect()
+        try:
+            connection.begin(head_only=method == "HEAD")
+            connection.write(head)
+            connection.request_sent = True
+            await connection.wait_for_head(self.plan.timeout)
+            return connection
+        except BaseException:
+            connection.abort()
+            raise
+
+    async def _upload(
+        self, exchange: Exchange, pool: Pool, connection: Connection | None, head: bytes, length: int
+    ) -> Connection:
+        """A connection on which the request has been sent, body and all, and the head of the answer has arrived."""
+        connection = connection or await pool.connect()
         upload = Upload(exchange, self.plan, length)
         try:
             await upload.exchange(connection, head)
             return connection
         except UpstreamError as error:
             connection.abort()
-            stale = connection.reused and not connection.received and error.reason == "upstream.closed"
-            if not stale or not upload.repeatable:
+            if not upload.repeatable or not _is_stale(connection, error):
                 raise
         except BaseException:
             connection.abort()
@@ -159,8 +199,13 @@ class Cluster:
             raise
 
 
+def _is_stale(connection: Connection, error: UpstreamError) -> bool:
+    """Whether a kept connection was closed before it answered anything: the upstream may never have seen the request."""
+    return connection.reused and not connection.received and error.reason == "upstream.closed"
+
+
 class Upload:
-    """Sends one request and waits for the head of its answer."""
+    """Sends one request that has a body and waits for the head of its answer."""
 
     __slots__ = ("_body", "_length", "_method", "_plan", "_read", "_written")
 
@@ -177,7 +222,7 @@ class Upload:
         """Whether the request can be sent again and the first try had no effect."""
         if self._read:
             return False
-        return self._method in IDEMPOTENT or (self._length != 0 and not self._written)
+        return self._method in IDEMPOTENT or not self._written
 
     async def exchange(self, connection: Connection, head: bytes) -> None:
         """Send the request and return once the head of the answer is there. Raises UpstreamError, ClientDisconnected.
@@ -186,21 +231,16 @@ class Upload:
         """
         plan = self._plan
         connection.begin(head_only=self._method == "HEAD")
-        length = self._length
-        if length == 0:
-            connection.write(head)
-            connection.request_sent = True
+        connection.uploading = True
+        data = self._body.data
+        if data is None:
+            await self._stream(connection, head)
         else:
-            connection.uploading = True
-            data = self._body.data
-            if data is None:
-                await self._stream(connection, head)
-            else:
-                self._written = True
-                connection.write(head + data)
-                await connection.drain(plan.idle_timeout)
-                connection.request_sent = True
-            connection.uploading = False
+            self._written = True
+            connection.write(head + data)
+            await connection.drain(plan.idle_timeout)
+            connection.request_sent = True
+        connection.uploading = False
         if not connection.began:
             await connection.wait_for_head(plan.timeout)
 

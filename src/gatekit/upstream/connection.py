@@ -30,7 +30,7 @@ class Connection(Inflow, asyncio.Protocol):
     """A connection that belongs to a pool. `begin`, write the request, read the answer, give it back to the pool."""
 
     __slots__ = (
-        "_corked", "_head_bytes", "_head_only", "_interim", "_keep", "_parser", "_pool", "_trailer_bytes", "alarm",
+        "_corked", "_head_bytes", "_head_only", "_interim", "_keep", "_parser", "_plain", "_pool", "_trailer_bytes", "alarm",
         "busy", "closed", "eof", "idle_since", "received", "request_sent", "reused", "transport", "uploading", "write_paused",
     )  # fmt: skip
 
@@ -52,6 +52,7 @@ class Connection(Inflow, asyncio.Protocol):
 
     def _reset(self, *, head_only: bool) -> None:
         self._head_only = head_only
+        self._plain = False
         self._head_bytes = 0
         self._trailer_bytes = 0
         self._interim = False
@@ -141,7 +142,10 @@ class Connection(Inflow, asyncio.Protocol):
                 self._pool.discard(self)
                 self.transport.abort()
             return
-        self.received = True
+        if not self.received:
+            self.received = True
+            # Asking the parser for the version makes a string. What begins like this and fits a head needs no look.
+            self._plain = data.startswith(b"HTTP/1.1 ") and len(data) <= MAX_HEAD
         buffered = self.buffered
         parser = self._parser
         assert parser is not None
@@ -216,13 +220,13 @@ class Connection(Inflow, asyncio.Protocol):
         status = parser.get_status_code()
         if 100 <= status < 200 and status != 101:
             self._interim = True
+            self._plain = False
             self.headers = []
             return
-        if not 200 <= status <= 599 or parser.get_http_version() not in ("1.1", "1.0"):
+        if not 200 <= status <= 599 or (not self._plain and parser.get_http_version() not in ("1.1", "1.0")):
             self._fail("upstream.bad_response", f"status {status} of HTTP/{parser.get_http_version()}")
             return
-        size = sum([len(name) + len(value) + 4 for name, value in self.headers])
-        if size > MAX_HEAD:
+        if not self._plain and sum([len(name) + len(value) + 4 for name, value in self.headers]) > MAX_HEAD:
             self._fail("upstream.bad_response", "response head too large")
             return
         self.status = status

@@ -28,6 +28,9 @@ HOP_BY_HOP: Final = frozenset(
     }
 )  # fmt: skip
 
+_NOT_RELAYED: Final = HOP_BY_HOP | {b"content-length"}
+_PLAIN_CONNECTION: Final = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
+
 _PASS, _DROP, _FORWARDING, _CONNECTION, _TE = range(5)
 _REMADE = frozenset({b"content-length", b"expect", b"host", b"x-request-id"})
 _WEBSOCKET = b"sec-websocket-"
@@ -38,7 +41,11 @@ _NOT_IN_TRAILERS = HOP_BY_HOP | _REMADE | {b"authorization", b"content-encoding"
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _PSEUDONYM = b"gatekit"
 
+_COLON: Final = b": "
+
 _kinds: dict[bytes, int] = {}
+# What the gateway says of itself depends on four things that a client seldom changes.
+_forwarding: dict[tuple[str | None, str, str, str], RawHeaders] = {}
 
 
 def forward_headers(exchange: Exchange, host: bytes) -> RawHeaders:
@@ -61,7 +68,8 @@ def forward_headers(exchange: Exchange, host: bytes) -> RawHeaders:
         elif kind == _FORWARDING:
             incoming.append(pair)
         elif kind == _CONNECTION:
-            named.append(pair[1])
+            if pair[1] not in _PLAIN_CONNECTION:
+                named.append(pair[1])
         elif kind == _TE:
             trailers = trailers or b"trailers" in pair[1].lower()
     if named:
@@ -70,7 +78,11 @@ def forward_headers(exchange: Exchange, host: bytes) -> RawHeaders:
             out = _without_named(exchange, out, names)
     if trailers and is_grpc(exchange):
         out.append((b"te", b"trailers"))
-    _add_forwarding(exchange, out, incoming)
+    if incoming and exchange.door.trust.trusts(exchange.peer):
+        _continue_forwarding(exchange, out, incoming)
+    else:
+        key = (exchange.peer, exchange.scheme, exchange.authority, exchange.http_version)
+        out += _forwarding.get(key) or _own_forwarding(key)
     out.append((b"x-request-id", exchange.request_id.encode("latin-1")))
     return out
 
@@ -103,12 +115,12 @@ def request_head(exchange: Exchange, host: bytes) -> tuple[bytes, int]:
     """The head of an HTTP/1.1 request as bytes, and the length of the body that follows it (see `body_length`)."""
     headers = forward_headers(exchange, host)
     length = body_length(exchange)
-    add_framing(exchange, headers, length)
-    lines = [b"%b: %b\r\n" % pair for pair in headers]
+    if length or exchange.method in _CONTENT_IS_EXPECTED:
+        add_framing(exchange, headers, length)
     if (b"te", b"trailers") in headers:
-        lines.append(b"connection: te\r\n")
-    line = b"%b %b HTTP/1.1\r\n" % (exchange.method.encode("latin-1"), request_target(exchange))
-    return b"%b%b\r\n" % (line, b"".join(lines)), length
+        headers.append((b"connection", b"te"))
+    lines = b"\r\n".join(map(_COLON.join, headers))
+    return b"%b %b HTTP/1.1\r\n%b\r\n\r\n" % (exchange.method.encode("latin-1"), request_target(exchange), lines), length
 
 
 def websocket_headers(exchange: Exchange, host: bytes) -> RawHeaders:
@@ -128,31 +140,27 @@ def response_headers(status: int, raw: RawHeaders) -> RawHeaders:
     """
     if not 200 <= status <= 599:
         raise UpstreamError("upstream.bad_response", f"status {status}", sent=True)
-    out: RawHeaders = []
+    out = [pair for pair in raw if pair[0] not in _NOT_RELAYED]
+    if len(out) == len(raw):
+        return out
     named: list[bytes] = []
     coded = False
     length: bytes | None = None
-    for pair in raw:
-        name = pair[0]
-        if name in HOP_BY_HOP:
-            if name == b"connection":
-                named.append(pair[1])
-            elif name == b"transfer-encoding":
-                coded = True
-        elif name == b"content-length":
-            if not pair[1].isdigit() or (length is not None and length != pair[1]):
+    for name, value in raw:
+        if name == b"content-length":
+            if not value.isdigit() or (length is not None and length != value):
                 raise UpstreamError("upstream.bad_response", "contradicting Content-Length", sent=True)
-            if length is None:
-                out.append(pair)
-            length = pair[1]
-        else:
-            out.append(pair)
+            length = value
+        elif name == b"connection":
+            if value not in _PLAIN_CONNECTION:
+                named.append(value)
+        elif name == b"transfer-encoding":
+            coded = True
     if named:
         names = connection_names(named)
-        if names:
-            out = [pair for pair in out if pair[0] not in names]
-    if length is not None and (coded or status == 204):
-        out = [pair for pair in out if pair[0] != b"content-length"]
+        out = [pair for pair in out if pair[0] not in names]
+    if length is not None and not coded and status != 204:
+        out.append((b"content-length", length))
     return out
 
 
@@ -211,39 +219,51 @@ def _environ_key(name: bytes) -> str:
     return key if key == "CONTENT_TYPE" else f"HTTP_{key}"
 
 
-def _add_forwarding(exchange: Exchange, out: RawHeaders, incoming: RawHeaders) -> None:
-    """X-Forwarded-*, Forwarded and Via: a trusted peer's are continued, anybody else's replaced."""
-    peer = exchange.peer
-    address = b"" if peer is None else peer.encode("latin-1", "replace")
-    proto = b"https" if exchange.scheme in ("https", "wss") else b"http"
-    authority = exchange.authority.encode("latin-1")
-    element = b"for=%b;host=%b;proto=%b" % (_node(address), _quoted(authority), proto)
-    via = b"%b %b" % (exchange.http_version.encode("latin-1"), _PSEUDONYM)
-    if incoming and exchange.door.trust.trusts(peer):
-        chains: dict[bytes, list[bytes]] = {b"x-forwarded-for": [], b"forwarded": [], b"via": []}
-        seen = set()
-        for pair in incoming:
-            seen.add(pair[0])
-            if pair[0] in chains:
-                chains[pair[0]].append(pair[1])
-            else:
-                out.append(pair)
-        if address:
-            chains[b"x-forwarded-for"].append(address)
-        chains[b"forwarded"].append(element)
-        chains[b"via"].append(via)
-        out.extend((name, b", ".join(values)) for name, values in chains.items() if values)
-        if b"x-forwarded-proto" not in seen:
-            out.append((b"x-forwarded-proto", proto))
-        if b"x-forwarded-host" not in seen:
-            out.append((b"x-forwarded-host", authority))
-        return
-    if address:
-        out.append((b"x-forwarded-for", address))
+def _own_forwarding(key: tuple[str | None, str, str, str]) -> RawHeaders:
+    """X-Forwarded-*, Forwarded and Via for (peer, scheme, authority, HTTP version), nothing of a client's in them."""
+    address, proto, authority, element, via = _hop(*key)
+    out: RawHeaders = [(b"x-forwarded-for", address)] if address else []
     out.append((b"x-forwarded-proto", proto))
     out.append((b"x-forwarded-host", authority))
     out.append((b"forwarded", element))
     out.append((b"via", via))
+    if len(_forwarding) >= _KINDS_KEPT:
+        _forwarding.clear()
+    _forwarding[key] = out
+    return out
+
+
+def _continue_forwarding(exchange: Exchange, out: RawHeaders, incoming: RawHeaders) -> None:
+    """The same behind a trusted peer: its own are continued."""
+    address, proto, authority, element, via = _hop(
+        exchange.peer, exchange.scheme, exchange.authority, exchange.http_version
+    )
+    chains: dict[bytes, list[bytes]] = {b"x-forwarded-for": [], b"forwarded": [], b"via": []}
+    seen = set()
+    for pair in incoming:
+        seen.add(pair[0])
+        if pair[0] in chains:
+            chains[pair[0]].append(pair[1])
+        else:
+            out.append(pair)
+    if address:
+        chains[b"x-forwarded-for"].append(address)
+    chains[b"forwarded"].append(element)
+    chains[b"via"].append(via)
+    out.extend((name, b", ".join(values)) for name, values in chains.items() if values)
+    if b"x-forwarded-proto" not in seen:
+        out.append((b"x-forwarded-proto", proto))
+    if b"x-forwarded-host" not in seen:
+        out.append((b"x-forwarded-host", authority))
+
+
+def _hop(peer: str | None, scheme: str, authority: str, version: str) -> tuple[bytes, bytes, bytes, bytes, bytes]:
+    """What this hop says: the peer's address, protocol, host, its element of Forwarded and of Via."""
+    address = b"" if peer is None else peer.encode("latin-1", "replace")
+    proto = b"https" if scheme in ("https", "wss") else b"http"
+    host = authority.encode("latin-1")
+    element = b"for=%b;host=%b;proto=%b" % (_node(address), _quoted(host), proto)
+    return address, proto, host, element, b"%b %b" % (version.encode("latin-1"), _PSEUDONYM)
 
 
 def _node(address: bytes) -> bytes:

@@ -68,11 +68,19 @@ class Inflow:
 
     async def wait_for_head(self, seconds: float) -> None:
         """Return once the head is there. Raises UpstreamError when it will not come."""
-        deadline = self.sweeper.now() + seconds
+        sweeper = self.sweeper
+        self.deadline = sweeper.now() + seconds
         while not self.began:
             if self.error is not None:
                 raise self.error
-            await self.wait(deadline)
+            # As `wait` does it, without a coroutine of its own: every answer is resumed through here.
+            waiter = self.waiter = self.loop.create_future()
+            sweeper.watch(self)
+            try:
+                await waiter
+            finally:
+                self.waiter = None
+                sweeper.forget(self)
 
     async def wait(self, deadline: float) -> None:
         """Until something happens. Past the deadline `expire` is called, which must set `error`."""

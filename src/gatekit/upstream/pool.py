@@ -45,7 +45,7 @@ class Pool:
     """The connections of one loop to one target. Not for use from another thread."""
 
     __slots__ = (
-        "_idle", "_loop", "_max_wait", "_max_waiting", "_open", "_opening", "_retired", "_sweeper", "_waiting", "target",
+        "_idle", "_loop", "_max_wait", "_max_waiting", "_open", "_opening", "_sweeper", "_waiting", "retired", "target",
     )  # fmt: skip
 
     def __init__(
@@ -66,7 +66,7 @@ class Pool:
         self._open: set[Connection] = set()
         self._opening = 0
         self._waiting: dict[Waiter, None] = {}
-        self._retired = False
+        self.retired = False
 
     # -- borrowing
 
@@ -112,14 +112,15 @@ class Pool:
 
     def release(self, connection: Connection) -> None:
         """Take a connection back: kept when another request may follow on it, closed otherwise."""
-        if not connection.reusable or self._retired:
+        if not connection.reusable or self.retired:
             connection.abort()
             return
         connection.finish()
-        waiter = self._next_waiter()
-        if waiter is not None:
-            waiter.future.set_result(connection)
-            return
+        if self._waiting:
+            waiter = self._next_waiter()
+            if waiter is not None:
+                waiter.future.set_result(connection)
+                return
         connection.idle_since = self._sweeper.now()
         self._idle.append(connection)
 
@@ -153,7 +154,7 @@ class Pool:
 
     def retire(self) -> None:
         """Close what is idle, and what is in use as soon as it comes back."""
-        self._retired = True
+        self.retired = True
         while self._idle:
             self._idle.pop().abort()
 
