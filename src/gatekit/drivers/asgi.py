@@ -38,7 +38,7 @@ class PlanSource(Protocol):
 class AsgiDriver:
     """An ASGI application that runs a plan; behind it `app`, or the plan's destinations.
 
-    `now` is a monotonic clock; `enter` is called for each exchange in the loop that serves it, before anything else.
+    `now` is a monotonic clock; `enter` is called for each exchange with the loop that serves it, before anything else.
     """
 
     __slots__ = ("_enter", "_now", "_source", "_watches", "app")
@@ -49,7 +49,7 @@ class AsgiDriver:
         *,
         now: Callable[[], float],
         app: Callable[..., Awaitable[None]] | None = None,
-        enter: Callable[[], None] | None = None,
+        enter: Callable[[asyncio.AbstractEventLoop], None] | None = None,
     ) -> None:
         self._source = source
         self._now = now
@@ -72,8 +72,9 @@ class AsgiDriver:
         """Serve one HTTP request. Every coroutine between the server and the wait for the upstream is resumed once for
         every answer, so there are as few of them as the text allows."""
         plan = self._source.plan
+        watches = self._here()
         if self._enter is not None:
-            self._enter()
+            self._enter(watches.loop)
         headers = Headers(scope["headers"], shared=True)
         version = scope["http_version"]
         method = scope["method"]
@@ -102,9 +103,9 @@ class AsgiDriver:
                 return
         destination = pipeline.destination
         if destination is not None:
-            await forward(destination, out, receive, body, self._here())
+            await forward(destination, out, receive, body, watches)
         elif self.app is not None:
-            await embed(self.app, out, scope, receive, body, prefix, self._here)
+            await embed(self.app, out, scope, receive, body, prefix, watches)
         else:
             await answer(out, Reply(500, "router.no_destination"))
 
@@ -119,7 +120,7 @@ class AsgiDriver:
     async def _websocket(self, scope: Any, receive: Any, send: Any) -> None:
         plan = self._source.plan
         if self._enter is not None:
-            self._enter()
+            self._enter(asyncio.get_running_loop())
         client = scope.get("client")
         body = AsgiBody(receive, 0)
         body.done = True

@@ -19,14 +19,12 @@ def declared_length(headers: Headers, method: str, http_version: str) -> tuple[i
     HTTP/1 without Content-Length and Transfer-Encoding has no body (RFC 9112 section 6.3), but a middleware in front may
     have taken them away: that is believed of methods that seldom have one, and settled by `peek` for the rest.
     """
-    length: int | None = None
-    for name, value in headers.raw:
-        if name == b"content-length":
-            length = int(value) if value.isdigit() else None
-        elif name == b"transfer-encoding":
-            return None, True
-    if length is not None:
-        return length, True
+    found = dict(headers.raw)
+    if b"transfer-encoding" in found:
+        return None, True
+    value = found.get(b"content-length")
+    if value is not None and value.isdigit():
+        return int(value), True
     return (0, True) if method in _NO_BODY and http_version in ("1.1", "1.0") else (None, False)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
@@ -199,9 +198,7 @@ class _Incoming:
             self._watcher.cancel()
 
 
-async def embed(
-    app: Any, out: Answer, scope: Any, receive: Any, body: AsgiBody, prefix: str, here: Callable[[], Watches]
-) -> None:
+async def embed(app: Any, out: Answer, scope: Any, receive: Any, body: AsgiBody, prefix: str, watches: Watches) -> None:
     """Run `app` for this exchange."""
     pipeline = out.pipeline
     exchange = out.exchange
@@ -213,7 +210,7 @@ async def embed(
     incoming: _Incoming | None = None
     if pipeline.observes:
         receive = incoming = _Incoming(out, body)
-        here().add(incoming)
+        watches.add(incoming)
     elif not body.untouched:
         receive = body.replay
     try:

@@ -88,10 +88,11 @@ class Runtime:
         self._all: list[LoopRuntime] = []
         _RUNTIMES.add(self)
 
-    def enter(self) -> None:
-        """Called in a loop that serves an exchange: the first time there, its jobs begin."""
+    def enter(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Called in a loop that serves an exchange: the first time there, its jobs begin. `loop` is the running one,
+        where the caller knows it."""
         current = self._current
-        if current is None or current.loop is not asyncio.get_running_loop():
+        if current is None or current.loop is not (loop or asyncio.get_running_loop()):
             self._current = self._here()
 
     def enter_on(self, call: Callable[[Callable[[], None]], None]) -> None:

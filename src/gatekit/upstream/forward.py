@@ -120,7 +120,11 @@ def request_head(exchange: Exchange, host: bytes) -> tuple[bytes, int]:
     if (b"te", b"trailers") in headers:
         headers.append((b"connection", b"te"))
     lines = b"\r\n".join(map(_COLON.join, headers))
-    return b"%b %b HTTP/1.1\r\n%b\r\n\r\n" % (exchange.method.encode("latin-1"), request_target(exchange), lines), length
+    return b"%b %b HTTP/1.1\r\n%b\r\n\r\n" % (
+        exchange.method.encode("latin-1"),
+        request_target(exchange),
+        lines,
+    ), length
 
 
 def websocket_headers(exchange: Exchange, host: bytes) -> RawHeaders:
