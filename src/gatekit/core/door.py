@@ -62,22 +62,20 @@ class Door:
         A refused exchange still has its method and headers, and what of the rest was understood.
         """
         headers = exchange.headers.raw
-        hosts = 0
-        if headers:
-            names, values = zip(*headers, strict=True)
-            text = b"".join(values)
-            if len(headers) > self.max_headers or len(text) + sum(map(len, names)) > self.max_header_bytes:
-                return Reply(431, "door.headers_too_large", "The request has too many or too large headers.")
-            good = _good_names.issuperset(names) or all(map(_is_name, names))
-            if not good or b"\n" in text or b"\r" in text or b"\x00" in text:
-                return Reply(400, "door.bad_header", "A header name or value holds a character that may not be there.")
-            hosts = names.count(b"host")
+        names = [pair[0] for pair in headers]
+        text = b"".join([pair[1] for pair in headers])
+        if len(names) > self.max_headers or len(text) + len(b"".join(names)) > self.max_header_bytes:
+            return Reply(431, "door.headers_too_large", "The request has too many or too large headers.")
+        good = _good_names.issuperset(names) or all(map(_is_name, names))
+        if not good or b"\n" in text or b"\r" in text or b"\x00" in text:
+            return Reply(400, "door.bad_header", "A header name or value holds a character that may not be there.")
         method = exchange.method
         if method not in _METHODS and not _METHOD.fullmatch(method):
             return Reply(400, "door.bad_method", "The method is not a token.")
-        if hosts != 1:
+        if names.count(b"host") != 1:
             return Reply(400, "door.bad_host", "The request must have exactly one Host header.")
-        found = _authorities.get(host := values[names.index(b"host")]) or _authority(host)
+        host = headers[names.index(b"host")][1]
+        found = _authorities.get(host) or _authority(host)
         if found is None:
             return Reply(400, "door.bad_host", "The Host header is not a host.")
         exchange.authority, exchange.host, exchange.port = found

@@ -41,11 +41,12 @@ _NOT_IN_TRAILERS = HOP_BY_HOP | _REMADE | {b"authorization", b"content-encoding"
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _PSEUDONYM = b"gatekit"
 
-_COLON: Final = b": "
+_TE_TRAILERS: Final = (b"te", b"trailers")
+_pair_text: Final = b": ".join
 
 _kinds: dict[bytes, int] = {}
 # What the gateway says of itself depends on four things that a client seldom changes.
-_forwarding: dict[tuple[str | None, str, str, str], RawHeaders] = {}
+_forwarding: dict[tuple[str | None, str, str, str], tuple[RawHeaders, bytes]] = {}
 
 
 def forward_headers(exchange: Exchange, host: bytes) -> RawHeaders:
@@ -53,10 +54,18 @@ def forward_headers(exchange: Exchange, host: bytes) -> RawHeaders:
 
     `host` is used unless a policy asked for another one. Headers from `exchange.headers` keep their order.
     """
+    out, own, _ = _carried(exchange, host)
+    out += own
+    out.append((b"x-request-id", exchange.request_id.encode("latin-1")))
+    return out
+
+
+def _carried(exchange: Exchange, host: bytes) -> tuple[RawHeaders, RawHeaders, bytes]:
+    """Host and what the client sent and may go on; what the gateway says of this hop, also as lines of text."""
     target_host = exchange.target_host
     out: RawHeaders = [(b"host", host if target_host is None else target_host)]
-    incoming: RawHeaders = []
-    named: list[bytes] = []
+    incoming: RawHeaders | None = None
+    named: list[bytes] | None = None
     trailers = False
     kinds = _kinds
     for pair in exchange.headers.raw:
@@ -66,25 +75,25 @@ def forward_headers(exchange: Exchange, host: bytes) -> RawHeaders:
         if kind == _PASS:
             out.append(pair)
         elif kind == _FORWARDING:
+            incoming = incoming or []
             incoming.append(pair)
         elif kind == _CONNECTION:
             if pair[1] not in _PLAIN_CONNECTION:
+                named = named or []
                 named.append(pair[1])
         elif kind == _TE:
             trailers = trailers or b"trailers" in pair[1].lower()
-    if named:
+    if named is not None:
         names = connection_names(named)
         if names:
             out = _without_named(exchange, out, names)
     if trailers and is_grpc(exchange):
         out.append((b"te", b"trailers"))
-    if incoming and exchange.door.trust.trusts(exchange.peer):
-        _continue_forwarding(exchange, out, incoming)
-    else:
-        key = (exchange.peer, exchange.scheme, exchange.authority, exchange.http_version)
-        out += _forwarding.get(key) or _own_forwarding(key)
-    out.append((b"x-request-id", exchange.request_id.encode("latin-1")))
-    return out
+    if incoming is not None and exchange.door.trust.trusts(exchange.peer):
+        own = _continued_forwarding(exchange, incoming)
+        return out, own, _text(own)
+    key = (exchange.peer, exchange.scheme, exchange.authority, exchange.http_version)
+    return out, *(_forwarding.get(key) or _own_forwarding(key))
 
 
 def body_length(exchange: Exchange) -> int:
@@ -113,18 +122,17 @@ def request_target(exchange: Exchange) -> bytes:
 
 def request_head(exchange: Exchange, host: bytes) -> tuple[bytes, int]:
     """The head of an HTTP/1.1 request as bytes, and the length of the body that follows it (see `body_length`)."""
-    headers = forward_headers(exchange, host)
+    headers, _, own = _carried(exchange, host)
+    method = exchange.method
     length = body_length(exchange)
-    if length or exchange.method in _CONTENT_IS_EXPECTED:
-        add_framing(exchange, headers, length)
-    if (b"te", b"trailers") in headers:
+    if headers[-1] == _TE_TRAILERS:
         headers.append((b"connection", b"te"))
-    lines = b"\r\n".join(map(_COLON.join, headers))
-    return b"%b %b HTTP/1.1\r\n%b\r\n\r\n" % (
-        exchange.method.encode("latin-1"),
-        request_target(exchange),
-        lines,
-    ), length
+    if length or method in _CONTENT_IS_EXPECTED:
+        add_framing(exchange, headers, length)
+    request_id = exchange.request_id.encode("latin-1")
+    line = method.encode("latin-1") + b" " + request_target(exchange) + b" HTTP/1.1"
+    # Adding and joining bytes takes half the time that formatting them does.
+    return b"\r\n".join((line, *map(_pair_text, headers), own, b"x-request-id: " + request_id, b"", b"")), length
 
 
 def websocket_headers(exchange: Exchange, host: bytes) -> RawHeaders:
@@ -223,7 +231,7 @@ def _environ_key(name: bytes) -> str:
     return key if key == "CONTENT_TYPE" else f"HTTP_{key}"
 
 
-def _own_forwarding(key: tuple[str | None, str, str, str]) -> RawHeaders:
+def _own_forwarding(key: tuple[str | None, str, str, str]) -> tuple[RawHeaders, bytes]:
     """X-Forwarded-*, Forwarded and Via for (peer, scheme, authority, HTTP version), nothing of a client's in them."""
     address, proto, authority, element, via = _hop(*key)
     out: RawHeaders = [(b"x-forwarded-for", address)] if address else []
@@ -233,12 +241,17 @@ def _own_forwarding(key: tuple[str | None, str, str, str]) -> RawHeaders:
     out.append((b"via", via))
     if len(_forwarding) >= _KINDS_KEPT:
         _forwarding.clear()
-    _forwarding[key] = out
-    return out
+    found = _forwarding[key] = (out, _text(out))
+    return found
 
 
-def _continue_forwarding(exchange: Exchange, out: RawHeaders, incoming: RawHeaders) -> None:
+def _text(headers: RawHeaders) -> bytes:
+    return b"\r\n".join(map(_pair_text, headers))
+
+
+def _continued_forwarding(exchange: Exchange, incoming: RawHeaders) -> RawHeaders:
     """The same behind a trusted peer: its own are continued."""
+    out: RawHeaders = []
     address, proto, authority, element, via = _hop(
         exchange.peer, exchange.scheme, exchange.authority, exchange.http_version
     )
@@ -259,6 +272,7 @@ def _continue_forwarding(exchange: Exchange, out: RawHeaders, incoming: RawHeade
         out.append((b"x-forwarded-proto", proto))
     if b"x-forwarded-host" not in seen:
         out.append((b"x-forwarded-host", authority))
+    return out
 
 
 def _hop(peer: str | None, scheme: str, authority: str, version: str) -> tuple[bytes, bytes, bytes, bytes, bytes]:
