@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gatekit.config.model import Cluster, GatewayConfig, Route
+    from gatekit.config.cluster import Cluster
+    from gatekit.config.model import GatewayConfig, Route
     from gatekit.core.contracts import violations
     from gatekit.core.events import (
         BreakerChanged,
@@ -61,7 +62,7 @@ _HOMES = {
     "BodyFilter": "core.policy",
     "BreakerChanged": "core.events",
     "ClientDisconnected": "errors",
-    "Cluster": "config.model",
+    "Cluster": "config.cluster",
     "ConfigApplied": "core.events",
     "ConfigRefused": "errors",
     "ConfigRejected": "core.events",

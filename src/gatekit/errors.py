@@ -111,6 +111,18 @@ class ClientDisconnected(GatekitError):
     """The client went away while its request was read or its answer was sent. Nobody's fault."""
 
 
+class BodyRefused(GatekitError):
+    """The body of a request is not taken: it is too long (413) or comes too slowly (408). The client's fault.
+
+    `status` and `reason` are what the client is told.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        self.status = status
+        self.reason = reason
+        super().__init__(reason)
+
+
 class UpstreamError(GatekitError):
     """A destination gave no complete answer.
 

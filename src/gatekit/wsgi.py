@@ -22,7 +22,8 @@ from gatekit.policies import spec_class
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
 
-    from gatekit.config.model import Cluster, Route
+    from gatekit.config.cluster import Cluster
+    from gatekit.config.model import Route
 
 
 class Policies:
@@ -40,6 +41,7 @@ class Policies:
         max_headers: int = 100,
         max_header_bytes: int = 32 * 1024,
         max_target: int = 8 * 1024,
+        max_body: int | None = None,
         merge_slashes: bool = True,
         error_shape: ErrorShape | None = None,
         ports: Ports | None = None,
@@ -47,7 +49,7 @@ class Policies:
         wrapped(app, self, "wsgi")
         self.options = StackOptions(
             tuple(trusted_proxies), tuple(allow), max_headers, max_header_bytes, max_target, merge_slashes,
-            error_shape, ports,
+            max_body, error_shape, ports,
         )  # fmt: skip
         self.specs: tuple[Spec, ...] = tuple(specs)
         self.app = app

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 import pytest
 
+from gatekit.config.cluster import Cluster
 from gatekit.config.compile import compile_config
 from gatekit.config.entries import read_policy
-from gatekit.config.model import Cluster, GatewayConfig, Route
+from gatekit.config.model import GatewayConfig, Route
 from gatekit.config.snapshot import Snapshot
 from gatekit.core.plan import ClusterPlan, SplitPlan
 from gatekit.core.policy import IDENTITY, Job, Placement, Spec, Stage

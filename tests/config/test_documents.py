@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, SecretStr
 
 from gatekit.config import entries
+from gatekit.config.cluster import Cluster
 from gatekit.config.documents import config_from
 from gatekit.config.entries import Unreadable, near, read_policy
-from gatekit.config.model import Cluster, Route
+from gatekit.config.model import Route
 from gatekit.core.plan import Document
 from gatekit.core.policy import Spec
 from gatekit.errors import ConfigRefused, Problem

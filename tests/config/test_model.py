@@ -9,8 +9,9 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 import gatekit.asgi
+from gatekit.config.cluster import Cluster, app_interface
 from gatekit.config.matches import ValueMatch, destinations, split_match, value_match
-from gatekit.config.model import Cluster, GatewayConfig, Route, app_interface, marks
+from gatekit.config.model import GatewayConfig, Route, marks
 from gatekit.config.units import Duration, parse_endpoint, seconds
 from gatekit.core.plan import Endpoint
 from gatekit.policies.telemetry import Telemetry

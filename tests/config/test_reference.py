@@ -9,7 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gatekit.config.model import Cluster, GatewayConfig, Route
+from gatekit.config.cluster import Cluster
+from gatekit.config.model import GatewayConfig, Route
 from gatekit.config.schema import json_schema
 
 PAGE = Path(__file__).parents[2] / "docs/reference/config.md"

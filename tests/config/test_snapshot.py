@@ -10,8 +10,9 @@ import pytest
 from pydantic import Field, SecretBytes, SecretStr
 
 from gatekit.config.carry import still_used
+from gatekit.config.cluster import Cluster
 from gatekit.config.entries import read_policy
-from gatekit.config.model import Cluster, Route
+from gatekit.config.model import Route
 from gatekit.config.printed import digest, settings, shown
 from gatekit.config.snapshot import Snapshot
 from gatekit.core.events import PolicyFailed

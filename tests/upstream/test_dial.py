@@ -13,7 +13,7 @@ import trustme
 
 from gatekit.core.events import EndpointFailed
 from gatekit.core.plan import Endpoint
-from gatekit.errors import UpstreamError
+from gatekit.errors import BodyRefused, UpstreamError
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
@@ -159,9 +159,9 @@ async def test_a_client_that_stops_sending(world: Any) -> None:
     opening = asyncio.ensure_future(cluster.open(world.request("POST", stream=world.Body(b"a", length=2))))
     await world.until(lambda: server.connections == 1)
     world.clock.advance(61.0)
-    with pytest.raises(UpstreamError) as caught:
+    with pytest.raises(BodyRefused) as caught:
         await opening
-    assert (caught.value.reason, caught.value.status) == ("request.body_timeout", 408)
+    assert (caught.value.reason, caught.value.status) == ("body.too_slow", 408)
     assert not seen
 
 

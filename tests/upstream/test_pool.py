@@ -127,10 +127,9 @@ async def test_a_place_that_comes_free_goes_to_the_queue(world: Any) -> None:
 
 
 async def test_a_full_queue_refuses(world: Any) -> None:
-    world.pools._max_waiting = 1
     gate = asyncio.Event()
     server = await world.serve(gated(gate))
-    cluster = world.cluster(server, max_connections=1)
+    cluster = world.cluster(server, max_connections=1, max_waiting=1)
     tasks = [asyncio.ensure_future(world.get(cluster)) for _ in range(2)]
     await world.until(lambda: world.pool(cluster).waiting == 1)
     with pytest.raises(UpstreamError) as caught:

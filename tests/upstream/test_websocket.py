@@ -268,7 +268,7 @@ async def test_fragments_are_put_together_and_pings_stay_on_their_hop(world: Any
 async def test_silence_ends_the_session(world: Any) -> None:
     async with serve(echo, "127.0.0.1", 0) as server:
         session = world.Session()
-        running = opening(world, cluster_at(world, port_of(server), idle_timeout=60.0), session)
+        running = opening(world, cluster_at(world, port_of(server), websocket_idle_timeout=60.0), session)
         for _ in range(3):
             session.say("x")
             await session.got.get()

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gatekit.config.cluster import Cluster
 from gatekit.config.findings import findings
-from gatekit.config.model import Cluster, GatewayConfig, Route, marks
+from gatekit.config.model import GatewayConfig, Route, limit, marks
 from gatekit.config.snapshot import Snapshot
 from gatekit.core.destination import Destination, DestinationFactory
 from gatekit.core.door import Door
 from gatekit.core.peers import Trust
 from gatekit.core.pipeline import Pipeline
-from gatekit.core.plan import ClusterPlan, RoutePlan, SplitPlan
+from gatekit.core.plan import ClusterPlan, RoutePlan, SplitPlan, TlsPlan
 from gatekit.core.policy import Hooks, Spec, bound, jobs_of
 from gatekit.core.ports import Ports
 from gatekit.core.verdict import ErrorShape, Reply
@@ -53,6 +54,8 @@ def compile_config(
         max_target=config.max_target,
         merge_slashes=config.merge_slashes,
         allowed_marks=marks(config.allow),
+        max_body=limit(config.max_body),
+        min_body_rate=config.min_body_rate,
     )
     return Snapshot(
         config=config, generation=generation, door=door, matcher=matcher, routes=routes, clusters=site.clusters,
@@ -70,7 +73,10 @@ def compile_route(route: Route, place: int, shared: Sequence[Hooks], site: Site)
         _in_order([*shared, *own]), events=site.events, destination=destination, shape=site.shape, proven=True
     )
     refusal = Reply(500, "router.no_destination") if destination is None else None
-    return RoutePlan(route.id, route.path, pipeline, allowed_marks=marks(route.allow), refusal=refusal)
+    max_body = site.max_body if route.max_body is None else limit(route.max_body)
+    return RoutePlan(
+        route.id, route.path, pipeline, allowed_marks=marks(route.allow), refusal=refusal, max_body=max_body
+    )
 
 
 def cluster_plan(name: str, cluster: Cluster) -> ClusterPlan:
@@ -87,7 +93,13 @@ def cluster_plan(name: str, cluster: Cluster) -> ClusterPlan:
         timeout=cluster.timeout,
         idle_timeout=cluster.idle_timeout,
         keepalive=cluster.keepalive,
+        max_connection_age=cluster.max_connection_age,
         max_connections=cluster.max_connections,
+        max_waiting=cluster.max_waiting,
+        max_wait=cluster.max_wait,
+        websocket_idle_timeout=cluster.websocket_idle_timeout,
+        max_websockets=cluster.max_websockets,
+        tls=None if cluster.tls is None else TlsPlan(**cluster.tls.model_dump()),
         tls_context=cluster.tls_context,
     )
 
@@ -100,6 +112,7 @@ class Site:
     ) -> None:
         self.events = ports.events
         self.shape = shape
+        self.max_body = limit(config.max_body)
         self.clusters: dict[str, Destination] = {}
         self.plans: list[ClusterPlan] = []
         self.workers: list[object] = []

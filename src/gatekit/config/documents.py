@@ -12,10 +12,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from gatekit.config.cluster import Cluster
 from gatekit.config.entries import Unreadable, faults_of, near, read_entry, read_policy
 from gatekit.config.findings import findings, unknown_cluster
 from gatekit.config.matches import destinations
-from gatekit.config.model import Cluster, GatewayConfig, Route
+from gatekit.config.model import GatewayConfig, Route
 from gatekit.config.places import Places, found_in
 from gatekit.core.plan import Document
 from gatekit.core.policy import Spec

@@ -6,30 +6,25 @@ order, reachability) is in `findings`. The descriptions of the fields are the re
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    GetJsonSchemaHandler,
     PrivateAttr,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_core import CoreSchema, PydanticOmit
 
+from gatekit.config.cluster import Cluster, Model, PythonOnly, one_or_many
 from gatekit.config.matches import Destinations, Value, ValueMatch, split_match
 from gatekit.config.places import Places
-from gatekit.config.units import Duration, parse_endpoint
+from gatekit.config.units import Size
 from gatekit.core.exchange import Exchange
 from gatekit.core.paths import MARKS
 from gatekit.core.peers import Trust
-from gatekit.core.plan import Endpoint
 from gatekit.core.policy import Spec
 from gatekit.errors import Problem
 from gatekit.routing.hosts import parse_host
@@ -41,14 +36,6 @@ T = TypeVar("T")
 
 Predicate = Callable[[Exchange], bool]
 """A matcher of your own: says whether the route takes the request. It must be quick, pure, and must not raise."""
-
-
-class PythonOnly:
-    """Marks a field that has no form in a document."""
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        raise PydanticOmit
 
 
 def _spec(value: object) -> object:
@@ -63,138 +50,11 @@ def _spec(value: object) -> object:
     raise ValueError("a policy is a spec such as gatekit.RateLimit(...); a middleware or an application is none")
 
 
-def _one_or_many(value: object) -> object:
-    """One value where a list of them is meant."""
-    return value if isinstance(value, (list, tuple, set, frozenset)) else (value,)
-
-
 Policy = Annotated[Spec, BeforeValidator(_spec)]
 Oddity = Literal["encoded_slash", "backslash", "semicolon", "double_encoding"]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        arbitrary_types_allowed=True,
-        use_attribute_docstrings=True,
-        hide_input_in_errors=True,
-    )
-
-
-class Cluster(_Model):
-    """Where requests go: endpoints of one service, an app in this process, or an httpx transport.
-
-    Exactly one of `urls`, `app` and `transport` is given.
-    """
-
-    urls: tuple[str, ...] = ()
-    """The endpoints: `http://host:port`, `https://host:port` or `unix:/path/of.sock`, without path, query or user.
-    In Python they may be given by position."""
-    app: Annotated[Any, PythonOnly] = None
-    """An ASGI or WSGI application in this process. In Python only."""
-    transport: Annotated[Any, PythonOnly] = None
-    """An `httpx.AsyncBaseTransport` that carries the requests. In Python only."""
-    interface: Annotated[Literal["asgi", "wsgi"] | None, PythonOnly] = None
-    """What `app` speaks, where it cannot be told from its signature. In Python only."""
-    balance: str = "round_robin"
-    """How an endpoint is chosen: `round_robin`, `random`, `least_requests`, or a rule that a package adds."""
-    host_header: Literal["endpoint", "client"] = "endpoint"
-    """The Host that an endpoint sees: its own address, or the one the client asked for."""
-    connect_timeout: Duration = 2.0
-    """The longest time to make a connection."""
-    timeout: Duration = 15.0
-    """The longest time from the request to the head of the response. Bodies are under `idle_timeout`."""
-    idle_timeout: Duration = 60.0
-    """The longest silence within a body, an event stream or a WebSocket."""
-    keepalive: Duration = 15.0
-    """How long an idle connection is kept. It should be less than the endpoint's own setting."""
-    max_connections: Annotated[int, Field(ge=1, le=65535)] = 512
-    """The most connections to one endpoint, for each event loop."""
-    tls_context: Annotated[Callable[[], Any] | None, PythonOnly] = None
-    """Makes the `ssl.SSLContext` for https endpoints; without it, the system's trust store. In Python only."""
-
-    _endpoints: tuple[Endpoint, ...] = PrivateAttr(default=())
-
-    def __init__(self, /, *urls: str, **fields: Any) -> None:
-        if urls:
-            if "urls" in fields:
-                raise TypeError("Cluster got urls twice, by position and by name")
-            fields["urls"] = urls
-        super().__init__(**fields)
-
-    @field_validator("urls", mode="before")
-    @classmethod
-    def _listed(cls, value: object) -> object:
-        return _one_or_many(value)
-
-    @field_validator("urls", mode="after")
-    @classmethod
-    def _readable(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
-        seen: set[str] = set()
-        for place, url in enumerate(urls):
-            try:
-                key = parse_endpoint(url).key
-            except ValueError as error:
-                raise ValueError(f"URL {place + 1} of {len(urls)}: {error}") from None
-            if key in seen:
-                raise ValueError(f"URL {place + 1} of {len(urls)} names the same endpoint as one before it")
-            seen.add(key)
-        return urls
-
-    @field_validator("tls_context", mode="before")
-    @classmethod
-    def _factory(cls, value: object) -> object:
-        if value is not None and not callable(value):
-            raise ValueError("give a function that makes the context, not the context: lambda: context")
-        return value
-
-    @field_validator("app", mode="after")
-    @classmethod
-    def _callable(cls, app: Any) -> Any:
-        if app is not None and not callable(app):
-            raise ValueError("an app is an ASGI or WSGI application object, which only Python can name")
-        return app
-
-    @model_validator(mode="after")
-    def _one_destination(self) -> Self:
-        there = {"urls": bool(self.urls), "app": self.app is not None, "transport": self.transport is not None}
-        given = [name for name, is_there in there.items() if is_there]
-        if len(given) != 1:
-            found = " and ".join(given) or "none"
-            raise ValueError(f"a cluster has exactly one of urls, app and transport; here: {found}")
-        if self.interface is not None and self.app is None:
-            raise ValueError("interface says what an app speaks, and this cluster has no app")
-        if self.app is not None and self.interface is None and app_interface(self.app) is None:
-            raise ValueError('whether this app speaks ASGI or WSGI cannot be seen: add interface="asgi" or "wsgi"')
-        self._endpoints = tuple(parse_endpoint(url) for url in self.urls)
-        return self
-
-    @property
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        """The endpoints that `urls` names."""
-        return self._endpoints
-
-    @property
-    def app_interface(self) -> Literal["asgi", "wsgi"]:
-        """What `app` speaks, as stated or as its signature tells."""
-        return self.interface or app_interface(self.app) or "asgi"
-
-
-def app_interface(app: Any) -> Literal["asgi", "wsgi"] | None:
-    """ASGI for a coroutine function or three parameters, WSGI for two, None where that cannot be seen."""
-    if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None)):  # noqa: B004
-        return "asgi"
-    try:
-        parameters = inspect.signature(app).parameters.values()
-    except (TypeError, ValueError):
-        return None
-    needed = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
-              and one.default is one.empty]  # fmt: skip
-    return {2: "wsgi", 3: "asgi"}.get(len(needed))  # type: ignore[return-value]
-
-
-class Route(_Model):
+class Route(Model):
     """Which requests, and what becomes of them: `Route("GET /v1/orders/{id}", to="orders")`."""
 
     match: Annotated[str, Field(min_length=1, max_length=4096)]
@@ -225,6 +85,8 @@ class Route(_Model):
     """Goes before everything else in the order of routes: the greatest is asked first."""
     allow: tuple[Oddity, ...] = ()
     """Oddities of a path that this route takes and others refuse with 400."""
+    max_body: Size | Literal["unlimited"] | None = None
+    """The most bytes of a request's body, counted as they come; more are answered with 413. Without it, the gateway's."""
 
     def __init__(self, match: Any = None, /, **fields: Any) -> None:
         if match is not None:
@@ -236,7 +98,7 @@ class Route(_Model):
     @field_validator("hosts", "methods", "client", "when", "allow", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
-        return _one_or_many(value)
+        return one_or_many(value)
 
     @field_validator("match", mode="after")
     @classmethod
@@ -311,7 +173,7 @@ _MATCHERS: Mapping[str, Callable[..., Any]] = {"headers": HeaderMatch, "query": 
 ClusterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
 
 
-class GatewayConfig(_Model):
+class GatewayConfig(Model):
     """A whole gateway. `gatekit.Gateway` takes the same fields by name."""
 
     policies: tuple[Policy, ...] = ()
@@ -328,6 +190,11 @@ class GatewayConfig(_Model):
     """The most bytes of a request's header lines together; more are answered with 431."""
     max_target: Annotated[int, Field(ge=64, le=1 << 20)] = 8 * 1024
     """The most bytes of path and query; more are answered with 414."""
+    max_body: Size | Literal["unlimited"] = 10 * 1024 * 1024
+    """The most bytes of a request's body, counted as they come; more are answered with 413. A route may have its own."""
+    min_body_rate: Annotated[float, Field(ge=0, le=1 << 30)] = 240.0
+    """The fewest bytes a second that a client must send of its body on average, after the first five seconds; one that
+    is slower is answered with 408. 0 waits as long as `idle_timeout` allows between two parts."""
     merge_slashes: bool = True
     """Whether doubled slashes in a path are made one."""
     allow: tuple[Oddity, ...] = ()
@@ -343,7 +210,7 @@ class GatewayConfig(_Model):
     @field_validator("trusted_proxies", "allow", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
-        return _one_or_many(value)
+        return one_or_many(value)
 
     @field_validator("trusted_proxies", mode="after")
     @classmethod
@@ -366,6 +233,11 @@ class GatewayConfig(_Model):
         self._places = places
         self._warnings = tuple(warnings)
         return self
+
+
+def limit(size: int | Literal["unlimited"]) -> int | None:
+    """The number of bytes, None for any number."""
+    return None if size == "unlimited" else size
 
 
 def marks(allow: Sequence[str]) -> int:

@@ -104,7 +104,10 @@ class Snapshot:
                 else:
                     exchange.route = route
                     if not exchange.path_marks or (refusal := door.odd_path(exchange, route.allowed_marks)) is None:
-                        exchange.refusal = route.refusal
+                        refusal = None
+                        if exchange.body.length != 0:
+                            refusal = door.limit_body(exchange, route.max_body)
+                        exchange.refusal = refusal or route.refusal
                         return route.pipeline
         exchange.refusal = refusal
         return self.no_route
@@ -118,8 +121,10 @@ class Snapshot:
 
     def _unmatched(self, exchange: Exchange) -> Reply | None:
         refusal = self.door.odd_path(exchange)
-        if refusal is not None or self.fallback:
+        if refusal is not None:
             return refusal
+        if self.fallback:
+            return self.door.limit_body(exchange, self.door.max_body)
         try:
             allowed = self.matcher.allowed_methods(exchange)
         except RouteFailed as failed:

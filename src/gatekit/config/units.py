@@ -19,6 +19,11 @@ UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 _DURATION = r"[0-9]+(?:\.[0-9]+)? ?(?:ms|s|m|h|d)?"
 _PARTS = re.compile(r"(?P<number>[0-9]{1,12}(?:\.[0-9]{1,9})?) ?(?P<unit>ms|s|m|h|d)?")
+SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+"""What may stand behind a number, in bytes."""
+
+_SIZE_TEXT = r"[0-9]{1,15} ?(?:B|KiB|MiB|GiB)?"
+_SIZE = re.compile(r"(?P<number>[0-9]{1,15}) ?(?P<unit>B|KiB|MiB|GiB)?")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?\.?")
 
 
@@ -43,6 +48,34 @@ Duration = Annotated[
     ),
 ]
 """A length of time above zero: float seconds inside, a number or text such as `"250ms"` where it is written."""
+
+
+def size(value: Any) -> int:
+    """Bytes from a whole number, or from text with a unit: `64KiB`, `10 MiB`, `1GiB`."""
+    if isinstance(value, str):
+        found = _SIZE.fullmatch(value.strip())
+        if found is None:
+            raise ValueError("a size is a number of bytes, or text such as 64KiB, 10MiB or 1GiB")
+        return int(found["number"]) * SIZES[found["unit"] or "B"]
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("a size is a number of bytes, or text such as 64KiB, 10MiB or 1GiB")
+    return value
+
+
+Size = Annotated[
+    int,
+    Field(ge=0, le=1 << 50),
+    BeforeValidator(size),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0},
+                {"type": "string", "pattern": f"^{_SIZE_TEXT}$"},
+            ]
+        }
+    ),
+]
+"""A number of bytes: a whole number, or text such as `"10MiB"` where it is written. Units are powers of 1024."""
 
 
 def parse_endpoint(url: str) -> Endpoint:
@@ -75,4 +108,4 @@ def parse_endpoint(url: str) -> Endpoint:
     return Endpoint(host, port or (443 if tls else 80), tls=tls)
 
 
-__all__ = ["UNITS", "Duration", "parse_endpoint", "seconds"]
+__all__ = ["SIZES", "UNITS", "Duration", "Size", "parse_endpoint", "seconds", "size"]

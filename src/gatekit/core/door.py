@@ -24,6 +24,9 @@ _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"
 _HOST = re.compile(r"(?P<host>[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{0,5}))?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
+BODY_GRACE = 5.0
+"""Seconds in which a body need not come at the minimum rate (Kestrel's default)."""
+
 # What clients send again and again is looked at once. Neither holds anything but what it was asked, so a client that
 # fills them costs itself the short cut and nobody anything else.
 _KEPT = 1024
@@ -35,7 +38,10 @@ _authorities: dict[bytes, tuple[str, str, int | None]] = {}
 class Door:
     """What is checked on entry, compiled: limits, trusted peers, and which odd paths are allowed everywhere."""
 
-    __slots__ = ("allowed_marks", "max_header_bytes", "max_headers", "max_target", "merge_slashes", "random", "trust")
+    __slots__ = (
+        "allowed_marks", "max_body", "max_header_bytes", "max_headers", "max_target", "merge_slashes", "min_body_rate",
+        "random", "trust",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -47,6 +53,8 @@ class Door:
         max_target: int = 8 * 1024,
         merge_slashes: bool = True,
         allowed_marks: int = 0,
+        max_body: int | None = None,
+        min_body_rate: float = 0.0,
     ) -> None:
         self.random = random
         self.trust = Trust() if trust is None else trust
@@ -55,6 +63,8 @@ class Door:
         self.max_target = max_target
         self.merge_slashes = merge_slashes
         self.allowed_marks = allowed_marks
+        self.max_body = max_body
+        self.min_body_rate = min_body_rate
 
     def admit(self, exchange: Exchange, raw_path: bytes, query: bytes) -> Reply | None:
         """Fill in host, path and query, or say why the request is refused (400, 414, 431).
@@ -98,6 +108,16 @@ class Door:
         """A refusal when the path has an oddity that neither the door nor the route (`allowed`) lets pass."""
         if exchange.path_marks & ~(self.allowed_marks | allowed):
             return Reply(400, "door.odd_path", "The path holds an escape or character that has two readings.")
+        return None
+
+    def limit_body(self, exchange: Exchange, limit: int | None) -> Reply | None:
+        """Let no more than `limit` bytes of body pass. A refusal when the request declares more; what is not declared
+        is counted as it comes."""
+        body = exchange.body
+        body.limit = limit
+        length = body.length
+        if limit is not None and length is not None and length > limit:
+            return Reply(413, "body.too_large", f"The body is larger than {limit} bytes.")
         return None
 
     def canonical_again(self, raw: bytes, allowed: int) -> bytes:

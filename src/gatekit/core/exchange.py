@@ -24,6 +24,8 @@ class Body(Protocol):
 
     data: bytes | None
     """The whole body once it has been buffered, else None."""
+    limit: int | None
+    """The most bytes that are taken, None for any number."""
 
     @property
     def length(self) -> int | None:
@@ -31,21 +33,25 @@ class Body(Protocol):
         ...
 
     async def buffer(self, cap: int) -> bytes | None:
-        """The whole body, or None when it is longer than `cap` bytes. What was read is kept and replayed."""
+        """The whole body, or None when it is longer than `cap` bytes. What was read is kept and replayed.
+
+        Raises BodyRefused when it is longer than `limit` or comes too slowly, ClientDisconnected.
+        """
         ...
 
     async def read(self) -> bytes:
-        """The next part, b"" at the end. Raises ClientDisconnected."""
+        """The next part, b"" at the end. Raises BodyRefused past `limit`, ClientDisconnected."""
         ...
 
 
 class NoBody:
     """The body of a request that has none."""
 
-    __slots__ = ("data", "length")
+    __slots__ = ("data", "length", "limit")
 
     def __init__(self) -> None:
         self.data: bytes | None = b""
+        self.limit: int | None = None
         self.length: int | None = 0
 
     async def buffer(self, cap: int) -> bytes | None:

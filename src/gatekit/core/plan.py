@@ -54,11 +54,23 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsPlan:
+    """How to speak TLS to https endpoints: paths of PEM files. Without `ca` the system's trust store counts."""
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    server_name: str | None = None
+    verify: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterPlan:
     """A set of endpoints, or one app or transport, and how to talk to them. Durations are seconds.
 
     `host_header`: `endpoint` sends the endpoint's own authority, `client` the one the client asked for. `timeout` ends
-    at the response head; `idle_timeout` is the longest silence in a body.
+    at the response head; `idle_timeout` is the longest silence in a body, `websocket_idle_timeout` in a WebSocket.
+    `max_connections` and `max_websockets` hold for each endpoint, `max_waiting` and `max_wait` for the queue before it.
     """
 
     name: str
@@ -72,7 +84,13 @@ class ClusterPlan:
     timeout: float = 15.0
     idle_timeout: float = 60.0
     keepalive: float = 15.0
+    max_connection_age: float = 300.0
     max_connections: int = 512
+    max_waiting: int = 1024
+    max_wait: float = 5.0
+    websocket_idle_timeout: float = 300.0
+    max_websockets: int = 10_000
+    tls: TlsPlan | None = None
     tls_context: Callable[[], ssl.SSLContext] | None = None
 
 
@@ -87,19 +105,28 @@ class SplitPlan:
 class RoutePlan:
     """One compiled route: its name, the template that telemetry may show, and the pipeline its requests run.
 
-    `refusal` is the answer of a route that has no destination, for requests that no policy of it answered.
+    `refusal` is the answer of a route that has no destination, for requests that no policy of it answered; `max_body`
+    the most bytes of body that a request may have, None for any number.
     """
 
-    __slots__ = ("allowed_marks", "id", "pipeline", "refusal", "template")
+    __slots__ = ("allowed_marks", "id", "max_body", "pipeline", "refusal", "template")
 
     def __init__(
-        self, id: str, template: str, pipeline: Pipeline, *, allowed_marks: int = 0, refusal: Reply | None = None
+        self,
+        id: str,
+        template: str,
+        pipeline: Pipeline,
+        *,
+        allowed_marks: int = 0,
+        refusal: Reply | None = None,
+        max_body: int | None = None,
     ) -> None:
         self.id = id
         self.template = template
         self.pipeline = pipeline
         self.allowed_marks = allowed_marks
         self.refusal = refusal
+        self.max_body = max_body
 
     def __repr__(self) -> str:
         return f"RoutePlan({self.id!r})"
@@ -129,5 +156,8 @@ class FixedPlan:
     def admit(self, exchange: Exchange, raw_path: bytes, query: bytes) -> Pipeline:
         """Through the door; a request it refuses still runs the policies, and is then answered with the refusal."""
         door = self.door
-        exchange.refusal = door.admit(exchange, raw_path, query) or door.odd_path(exchange)
+        refusal = door.admit(exchange, raw_path, query) or door.odd_path(exchange)
+        if refusal is None and door.max_body is not None:
+            refusal = door.limit_body(exchange, door.max_body)
+        exchange.refusal = refusal
         return self.pipeline

@@ -12,7 +12,7 @@ from gatekit.core.outcome import Fault, Outcome, client_gone, finished, unfinish
 from gatekit.core.pipeline import Pipeline
 from gatekit.core.policy import BodyFilter
 from gatekit.core.verdict import Reply, render
-from gatekit.errors import ResponseTruncated
+from gatekit.errors import BodyRefused, ResponseTruncated
 
 
 class Answer:
@@ -109,6 +109,13 @@ class Answer:
         exchange = self.exchange
         reason = exchange.reason
         self.finish(finished(self.status or 0, reason=reason, ours=reason is not None, fault=exchange.fault))
+
+
+def refused_body(out: Answer, error: BodyRefused) -> Reply:
+    """The answer for a request whose body is not taken. That is the client's fault."""
+    out.exchange.reason = error.reason
+    out.exchange.fault = Fault.CLIENT
+    return Reply(error.status, error.reason)
 
 
 async def write(out: Answer, head: ResponseHead, body: bytes) -> None:

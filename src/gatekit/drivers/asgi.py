@@ -78,7 +78,7 @@ class AsgiDriver:
         headers = Headers(scope["headers"], shared=True)
         version = scope["http_version"]
         method = scope["method"]
-        body = AsgiBody(receive, *declared_length(headers, method, version))
+        body = AsgiBody(receive, *declared_length(headers, method, version), plan.door.min_body_rate)
         client = scope.get("client")
         exchange = Exchange(
             "http", method, scope["scheme"], headers, client[0] if client else None, version, scope,

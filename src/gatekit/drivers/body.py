@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
+from gatekit.core.door import BODY_GRACE
 from gatekit.core.headers import Headers
-from gatekit.errors import ClientDisconnected
+from gatekit.errors import BodyRefused, ClientDisconnected
 
 if TYPE_CHECKING:
     from asgiref.typing import ASGIReceiveCallable, ASGIReceiveEvent
@@ -32,13 +34,21 @@ class AsgiBody:
     """`core.exchange.Body` over `receive`.
 
     `declared` says that the headers tell whether there is one, `done` that the last part has come, `gone` that the client
-    left first.
+    left first, `exceeded` that there was more than `limit`. `min_rate` is the fewest bytes a second while it is buffered.
     """
 
-    __slots__ = ("_kept", "_receive", "data", "declared", "done", "gone", "length")
+    __slots__ = (
+        "_count", "_kept", "_receive", "data", "declared", "done", "exceeded", "gone", "length", "limit", "min_rate",
+    )  # fmt: skip
 
-    def __init__(self, receive: ASGIReceiveCallable, length: int | None, declared: bool = True) -> None:
+    def __init__(
+        self, receive: ASGIReceiveCallable, length: int | None, declared: bool = True, min_rate: float = 0.0
+    ) -> None:
         self._receive = receive
+        self._count = 0
+        self.limit: int | None = None
+        self.min_rate = min_rate
+        self.exceeded = False
         self._kept: list[bytes] = []
         self.data: bytes | None = None
         self.length = length
@@ -53,7 +63,16 @@ class AsgiBody:
             raise ClientDisconnected("the client went away before its request was read")
         if not message.get("more_body", False):
             self.done = True
-        return message.get("body", b"")
+        part = message.get("body", b"")
+        if self.limit is not None and not self._fits(part):
+            raise BodyRefused(413, "body.too_large")
+        return part
+
+    def _fits(self, part: bytes) -> bool:
+        """Count this part. False once there is more than may be."""
+        self._count += len(part)
+        self.exceeded = self.limit is not None and self._count > self.limit
+        return not self.exceeded
 
     async def peek(self) -> None:
         """Settle whether there is a body at all, where only the first message can tell."""
@@ -70,17 +89,26 @@ class AsgiBody:
             return self.data if len(self.data) <= cap else None
         if self.length is not None and self.length > cap:
             return None
-        held = sum(map(len, self._kept))
-        while not self.done and held <= cap:
-            part = await self._pull()
-            held += len(part)
-            self._kept.append(part)
+        try:
+            # A whole body at the minimum rate takes no longer than this.
+            async with asyncio.timeout(BODY_GRACE + cap / self.min_rate if self.min_rate else None):
+                held = await self._fill(cap)
+        except TimeoutError:
+            raise BodyRefused(408, "body.too_slow") from None
         if held > cap:
             return None
         self.data = b"".join(self._kept)
         self._kept = [self.data] if self.data else []
         self.length = held
         return self.data
+
+    async def _fill(self, cap: int) -> int:
+        held = sum(map(len, self._kept))
+        while not self.done and held <= cap:
+            part = await self._pull()
+            held += len(part)
+            self._kept.append(part)
+        return held
 
     async def read(self) -> bytes:
         if self._kept:
@@ -97,8 +125,14 @@ class AsgiBody:
         return self.data is None and not self._kept and not self.done
 
     async def replay(self) -> ASGIReceiveEvent:
-        """`receive` for the app behind: first what was read already, as one message, then what the server has."""
+        """`receive` for the app behind: first what was read already, as one message, then what the server has.
+
+        To an app whose client sends more than may be, the client has left: `exceeded` tells the driver why.
+        """
         if self._kept or self.data is not None:
             body, self._kept, self.data = b"".join(self._kept), [], None
             return {"type": "http.request", "body": body, "more_body": not self.done}
-        return await self._receive()
+        message = await self._receive()
+        if self.limit is not None and message["type"] == "http.request" and not self._fits(message.get("body", b"")):
+            return {"type": "http.disconnect"}
+        return message

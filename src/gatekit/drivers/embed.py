@@ -16,10 +16,10 @@ from gatekit.core.head import ResponseHead
 from gatekit.core.identity import Identity
 from gatekit.core.outcome import Fault, client_gone, raised, unfinished
 from gatekit.core.paths import canonical, encode
-from gatekit.drivers.answer import Answer, trailers_of, write
+from gatekit.drivers.answer import Answer, answer, refused_body, trailers_of, write
 from gatekit.drivers.body import AsgiBody
 from gatekit.drivers.watch import Watches
-from gatekit.errors import ResponseTruncated
+from gatekit.errors import BodyRefused, ResponseTruncated
 
 _FILE_EXTENSIONS = ("http.response.pathsend", "http.response.zerocopysend")
 
@@ -64,18 +64,20 @@ def inner_scope(exchange: Exchange, scope: Any, prefix: str, *, filters: bool) -
 class _Outgoing:
     """`send` for the app behind."""
 
-    __slots__ = ("_out", "_replaced", "_send", "_trailers", "open")
+    __slots__ = ("_body_in", "_out", "_replaced", "_send", "_trailers", "open")
 
-    def __init__(self, out: Answer) -> None:
+    def __init__(self, out: Answer, body: AsgiBody) -> None:
         self._out = out
+        self._body_in = body
         self._send = out.send
         self._replaced = False
         self._trailers = False
         self.open = True
 
     async def __call__(self, message: Any) -> None:
-        if self._replaced:
-            # A hook failed and the client has been told so: what the app still says is not for anyone.
+        if self._replaced or (self._body_in.exceeded and self._out.status is None):
+            # A hook failed and the client has been told so, or its body was too long and it is about to be told: what
+            # the app still says is not for anyone.
             return
         kind = message["type"]
         out = self._out
@@ -162,7 +164,8 @@ class _Incoming:
     async def _pull(self) -> Any:
         message = await self._body.replay()
         if message["type"] == "http.disconnect":
-            self._out.finish(client_gone())
+            if not self._body.exceeded:
+                self._out.finish(client_gone())
         elif not message.get("more_body", False):
             self._body.done = True
         return message
@@ -205,13 +208,15 @@ async def embed(app: Any, out: Answer, scope: Any, receive: Any, body: AsgiBody,
     inner = inner_scope(exchange, scope, prefix, filters=pipeline.filters)
     send: Any = out.send
     outgoing: _Outgoing | None = None
-    if pipeline.responds or pipeline.observes or pipeline.trailers or exchange.queue is not None:
-        send = outgoing = _Outgoing(out)
+    # The server sees to it that no more comes than was declared, and that was compared at the door.
+    limited = body.limit is not None and body.length is None
+    if pipeline.responds or pipeline.observes or pipeline.trailers or exchange.queue is not None or limited:
+        send = outgoing = _Outgoing(out, body)
     incoming: _Incoming | None = None
     if pipeline.observes:
         receive = incoming = _Incoming(out, body)
         watches.add(incoming)
-    elif not body.untouched:
+    elif limited or not body.untouched:
         receive = body.replay
     try:
         await app(inner, receive, send)
@@ -222,10 +227,13 @@ async def embed(app: Any, out: Answer, scope: Any, receive: Any, body: AsgiBody,
         out.finish(client_gone())
         raise
     except BaseException as error:
-        out.finish(raised(out.status, error))
-        raise
+        if not body.exceeded or out.status is not None:
+            out.finish(raised(out.status, error))
+            raise
     finally:
         if incoming is not None:
             incoming.stop()
-    if outgoing is not None and outgoing.open:
+    if body.exceeded and out.status is None:
+        await answer(out, refused_body(out, BodyRefused(413, "body.too_large")))
+    elif outgoing is not None and outgoing.open:
         out.finish(unfinished(out.status, reason="app.incomplete", fault=Fault.APP))

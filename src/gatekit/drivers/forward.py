@@ -10,10 +10,10 @@ from gatekit.core.destination import Destination, Response
 from gatekit.core.head import ResponseHead
 from gatekit.core.outcome import Fault, client_gone
 from gatekit.core.verdict import Reply
-from gatekit.drivers.answer import Answer, answer, trailers_of, write
+from gatekit.drivers.answer import Answer, answer, refused_body, trailers_of, write
 from gatekit.drivers.body import AsgiBody
 from gatekit.drivers.watch import Watch, Watches
-from gatekit.errors import ClientDisconnected, ResponseTruncated, UpstreamError
+from gatekit.errors import BodyRefused, ClientDisconnected, ResponseTruncated, UpstreamError
 
 _log = logging.getLogger("gatekit")
 
@@ -21,6 +21,8 @@ _log = logging.getLogger("gatekit")
 def broken(out: Answer, error: Exception) -> Reply:
     """The answer for a destination that gave none. What went wrong is for the log, not for the client."""
     exchange = out.exchange
+    if isinstance(error, BodyRefused):
+        return refused_body(out, error)
     if isinstance(error, UpstreamError):
         reply = Reply(error.status, error.reason)
         # What is wrong with the request itself, and found only while it was sent, is the client's.

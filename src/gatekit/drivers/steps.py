@@ -5,7 +5,7 @@ from __future__ import annotations
 from gatekit.core.exchange import Exchange
 from gatekit.core.pipeline import Pipeline
 from gatekit.core.verdict import Reply
-from gatekit.errors import ClientDisconnected
+from gatekit.errors import BodyRefused, ClientDisconnected
 
 
 async def decide(exchange: Exchange, pipeline: Pipeline) -> tuple[Reply | None, int]:
@@ -31,6 +31,8 @@ async def decide(exchange: Exchange, pipeline: Pipeline) -> tuple[Reply | None, 
                 reply = found if isinstance(found, Reply) else await found
         except ClientDisconnected:
             raise
+        except BodyRefused as error:
+            reply = Reply(error.status, error.reason)
         except Exception as error:
             reply = pipeline.failed(exchange, step.kind, "decide", error)
         if reply is not None:

@@ -14,14 +14,14 @@ from gatekit.core.exchange import Exchange
 from gatekit.core.headers import Headers
 from gatekit.core.outcome import raised
 from gatekit.core.verdict import Reply
-from gatekit.drivers.answer import Answer
+from gatekit.drivers.answer import Answer, refused_body
 from gatekit.drivers.asgi import PlanSource
 from gatekit.drivers.steps import decide
 from gatekit.drivers.wsgi_answer import Parts, Start, answer, gone
 from gatekit.drivers.wsgi_body import WsgiBody
 from gatekit.drivers.wsgi_environ import headers_of, inner_environ, raw_path_of
 from gatekit.drivers.wsgi_forward import LoopThread, forward
-from gatekit.errors import ClientDisconnected, PolicySuspended
+from gatekit.errors import BodyRefused, ClientDisconnected, PolicySuspended
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
@@ -83,11 +83,17 @@ class WsgiDriver:
             return forward(destination, out, start_response, self._loop_thread())
         assert self.app is not None
         inner = inner_environ(exchange, environ, stack, raw_headers, body)
-        if not (pipeline.responds or pipeline.observes or exchange.queue is not None):
+        limited = body.limit is not None and body.length is None
+        if not (pipeline.responds or pipeline.observes or exchange.queue is not None or limited):
             return self.app(inner, start_response)
         started = Start(out, start_response)
         try:
             parts = self.app(inner, started)
+        except BodyRefused as error:
+            if out.status is not None:
+                out.finish(raised(out.status, error))
+                raise
+            return answer(out, refused_body(out, error), start_response)
         except BaseException as error:
             out.finish(raised(out.status, error))
             raise

@@ -6,7 +6,7 @@ import asyncio
 import io
 from typing import Any
 
-from gatekit.errors import ClientDisconnected
+from gatekit.errors import BodyRefused, ClientDisconnected
 
 _PART = 64 * 1024
 
@@ -18,7 +18,7 @@ class WsgiBody:
     server's stream blocks.
     """
 
-    __slots__ = ("_input", "_left", "data", "kept", "length")
+    __slots__ = ("_count", "_input", "_left", "data", "kept", "length", "limit")
 
     def __init__(self, environ: dict[str, Any]) -> None:
         self._input = environ["wsgi.input"]
@@ -28,6 +28,8 @@ class WsgiBody:
             # Only a server that marks the end of its stream can be read without a declared length.
             self.length = None if environ.get("wsgi.input_terminated") else 0
         self._left = self.length
+        self._count = 0
+        self.limit: int | None = None
         self.data: bytes | None = None
         self.kept = b""
 
@@ -38,6 +40,9 @@ class WsgiBody:
             if size and not part:
                 raise ClientDisconnected("the client went away before its request was read")
             self._left -= len(part)
+        self._count += len(part)
+        if self.limit is not None and self._count > self.limit:
+            raise BodyRefused(413, "body.too_large")
         return part
 
     async def buffer(self, cap: int) -> bytes | None:

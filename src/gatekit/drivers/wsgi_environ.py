@@ -85,6 +85,6 @@ def inner_environ(
         inner["gatekit.identity"] = exchange.identity
     if body.data is not None:
         inner["wsgi.input"] = io.BytesIO(body.data)
-    elif body.kept:
+    elif body.kept or (body.limit is not None and body.length is None):
         inner["wsgi.input"] = body.rest()
     return inner

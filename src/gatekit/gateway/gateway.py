@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from gatekit import providers
 from gatekit.config.carry import still_used
+from gatekit.config.cluster import Cluster
 from gatekit.config.compile import compile_config
 from gatekit.config.documents import config_from
-from gatekit.config.model import Cluster, GatewayConfig, Route
+from gatekit.config.model import GatewayConfig, Route
 from gatekit.config.snapshot import Snapshot
 from gatekit.core.destination import Closable, Destination
 from gatekit.core.events import ConfigApplied, ConfigRejected, Events

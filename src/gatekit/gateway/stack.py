@@ -28,6 +28,7 @@ class StackOptions:
 
     `trusted_proxies` are the networks whose X-Forwarded-For is believed; `allow` names oddities of a path that may pass
     (`encoded_slash`, `backslash`, `semicolon`, `double_encoding`); `error_shape` writes the bodies of error replies.
+    `max_body` is the most bytes of a request's body; None, the default, leaves that to the app.
     """
 
     trusted_proxies: tuple[str, ...] = ()
@@ -36,6 +37,7 @@ class StackOptions:
     max_header_bytes: int = 32 * 1024
     max_target: int = 8 * 1024
     merge_slashes: bool = True
+    max_body: int | None = None
     error_shape: ErrorShape | None = None
     ports: Ports | None = field(default=None, compare=True)
 
@@ -54,6 +56,7 @@ class StackOptions:
             max_target=self.max_target,
             merge_slashes=self.merge_slashes,
             allowed_marks=marks,
+            max_body=self.max_body,
         )
 
 

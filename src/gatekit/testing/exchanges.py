@@ -11,7 +11,7 @@ from gatekit.core.exchange import Exchange
 from gatekit.core.headers import Headers, RawHeaders
 from gatekit.core.identity import Identity
 from gatekit.core.peers import Trust
-from gatekit.errors import ClientDisconnected, GatekitError
+from gatekit.errors import BodyRefused, ClientDisconnected, GatekitError
 from gatekit.testing.clock import FixedRandom
 
 HeaderItems = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
@@ -31,15 +31,18 @@ class DoorRefused(GatekitError):
 class MemoryBody:
     """`core.exchange.Body` over parts in memory. `broken` says that the client leaves instead of finishing."""
 
-    __slots__ = ("_broken", "_parts", "data", "length")
+    __slots__ = ("_broken", "_parts", "data", "length", "limit")
 
     def __init__(self, parts: Iterable[bytes] = (), *, length: int | None = None, broken: bool = False) -> None:
         self._parts = [part for part in parts if part]
         self._broken = broken
         self.data: bytes | None = None
         self.length = length
+        self.limit: int | None = None
 
     async def buffer(self, cap: int) -> bytes | None:
+        if self.limit is not None and sum(map(len, self._parts)) > self.limit:
+            raise BodyRefused(413, "body.too_large")
         if self.data is None:
             if (self.length is not None and self.length > cap) or sum(map(len, self._parts)) > cap:
                 return None

@@ -23,7 +23,7 @@ from gatekit.core.head import ResponseHead
 from gatekit.core.headers import RawHeaders
 from gatekit.core.paths import canonical
 from gatekit.core.plan import ClusterPlan
-from gatekit.errors import ClientDisconnected, UpstreamError
+from gatekit.errors import BodyRefused, ClientDisconnected, UpstreamError
 from gatekit.upstream.forward import (
     CHUNKED,
     add_framing,
@@ -86,6 +86,11 @@ class Run(Inflow):
                 data = await self._exchange.body.read()
             except ClientDisconnected:
                 self.gone = True
+                return {"type": "http.disconnect"}
+            except BodyRefused as refused:
+                self.error = self.error or refused
+                self.gone = True
+                self.wake()
                 return {"type": "http.disconnect"}
             if self._length != CHUNKED:
                 self._left -= len(data)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 
 from gatekit.core.destination import WebSocketSession
+from gatekit.core.door import BODY_GRACE
 from gatekit.core.events import EndpointFailed
 from gatekit.core.exchange import Exchange
 from gatekit.core.headers import RawHeaders
 from gatekit.core.plan import ClusterPlan
 from gatekit.core.ports import Ports
-from gatekit.errors import UpstreamError
+from gatekit.errors import BodyRefused, UpstreamError
 from gatekit.upstream.balance import make_balancer
 from gatekit.upstream.connection import Connection
 from gatekit.upstream.dial import Target
@@ -78,7 +79,7 @@ class ClusterResponse:
 class Cluster:
     """The destination over a ClusterPlan with endpoints. Serves any number of loops."""
 
-    __slots__ = ("_events", "_local", "_pools", "_targets", "balancer", "name", "plan")
+    __slots__ = ("_events", "_local", "_pools", "_sessions", "_targets", "balancer", "name", "plan")
 
     def __init__(self, plan: ClusterPlan, ports: Ports, pools: Pools) -> None:
         self.name = plan.name
@@ -87,6 +88,7 @@ class Cluster:
         self._events = ports.events
         self._pools = pools
         self._targets = tuple(Target(plan, endpoint) for endpoint in plan.endpoints)
+        self._sessions = [0] * len(plan.endpoints)
         self._local: tuple[asyncio.AbstractEventLoop | None, list[Pool | None]] = (None, [])
 
     async def open(self, exchange: Exchange) -> ClusterResponse:
@@ -124,13 +126,17 @@ class Cluster:
         place = self._pick(exchange)
         target = self._targets[place]
         sweeper = self._pools.on(asyncio.get_running_loop()).sweeper
+        self._sessions[place] += 1
         try:
+            if self._sessions[place] > self.plan.max_websockets:
+                raise UpstreamError("upstream.overloaded", "too many WebSockets", status=503)
             tunnel = Tunnel(target, self._host(exchange, target), self.plan, sweeper)
             await tunnel.carry(exchange, session)
         except UpstreamError as error:
             self.failed(place, error)
             raise
         finally:
+            self._sessions[place] -= 1
             self.balancer.done(place)
 
     def failed(self, place: int, error: UpstreamError) -> None:
@@ -207,14 +213,16 @@ def _is_stale(connection: Connection, error: UpstreamError) -> bool:
 class Upload:
     """Sends one request that has a body and waits for the head of its answer."""
 
-    __slots__ = ("_body", "_length", "_method", "_plan", "_read", "_written")
+    __slots__ = ("_body", "_length", "_method", "_min_rate", "_plan", "_read", "_waited", "_written")
 
     def __init__(self, exchange: Exchange, plan: ClusterPlan, length: int) -> None:
         self._body = exchange.body
         self._method = exchange.method
+        self._min_rate = exchange.door.min_body_rate
         self._plan = plan
         self._length = length
         self._read = 0
+        self._waited = 0.0
         self._written = False
 
     @property
@@ -275,14 +283,23 @@ class Upload:
             raise UpstreamError("request.bad_length", "less body than was declared", status=400, sent=True)
 
     async def _next_part(self, connection: Connection) -> bytes | None:
-        """The client's next part, None when the upstream answered or left instead of waiting for it."""
+        """The client's next part, None when the upstream answered or left instead of waiting for it.
+
+        Only the time that the client is waited for counts against it, not that in which the upstream takes nothing.
+        """
+        seconds = self._plan.idle_timeout
+        if self._min_rate:
+            seconds = min(seconds, max(0.0, BODY_GRACE + self._read / self._min_rate - self._waited))
+        now = connection.sweeper.now
+        began = now()
         try:
-            with Alarm(connection.sweeper, self._plan.idle_timeout) as alarm:
+            with Alarm(connection.sweeper, seconds) as alarm:
                 connection.alarm = alarm
                 return await self._body.read()
         except TimeoutError:
             if connection.began or connection.error is not None:
                 return None
-            raise UpstreamError("request.body_timeout", "the client stopped sending", status=408, sent=True) from None
+            raise BodyRefused(408, "body.too_slow") from None
         finally:
             connection.alarm = None
+            self._waited += now() - began

@@ -31,7 +31,7 @@ class Connection(Inflow, asyncio.Protocol):
 
     __slots__ = (
         "_corked", "_head_bytes", "_head_only", "_interim", "_keep", "_parser", "_plain", "_pool", "_trailer_bytes", "alarm",
-        "busy", "closed", "eof", "idle_since", "received", "request_sent", "reused", "transport", "uploading", "write_paused",
+        "busy", "closed", "eof", "idle_since", "opened_at", "received", "request_sent", "reused", "transport", "uploading", "write_paused",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -43,6 +43,7 @@ class Connection(Inflow, asyncio.Protocol):
         self._corked = b""
         self.alarm: Alarm | None = None
         self.idle_since = 0.0
+        self.opened_at = 0.0
         self.busy = False
         self.closed = False
         self.eof = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from gatekit.core.headers import RawHeaders
-from gatekit.errors import UpstreamError
+from gatekit.errors import BodyRefused, UpstreamError
 from gatekit.upstream.sweep import Sweeper
 
 HIGH_WATER = 256 * 1024
@@ -41,7 +41,7 @@ class Inflow:
         self.began = False
         self.ended = False
         self.paused = False
-        self.error: UpstreamError | None = None
+        self.error: UpstreamError | BodyRefused | None = None
 
     def take(self) -> tuple[bytes, bool]:
         """What has arrived, and whether that was the end. An error shows only in `read`, after what came before it."""
@@ -67,7 +67,7 @@ class Inflow:
         return self.take()[0]
 
     async def wait_for_head(self, seconds: float) -> None:
-        """Return once the head is there. Raises UpstreamError when it will not come."""
+        """Return once the head is there. Raises `error` when it will not come."""
         sweeper = self.sweeper
         self.deadline = sweeper.now() + seconds
         while not self.began:

@@ -16,13 +16,8 @@ from functools import partial
 from gatekit.core.plan import ClusterPlan, Endpoint
 from gatekit.errors import UpstreamError
 from gatekit.upstream.connection import Connection
-from gatekit.upstream.dial import Target, dial
+from gatekit.upstream.dial import Target, dial, target_key
 from gatekit.upstream.sweep import INTERVAL, Sweeper
-
-MAX_WAITING = 1024
-"""Requests that may wait for a connection of one endpoint."""
-MAX_WAIT = 5.0
-"""Seconds that one of them may wait."""
 
 
 class Waiter:
@@ -45,23 +40,16 @@ class Pool:
     """The connections of one loop to one target. Not for use from another thread."""
 
     __slots__ = (
-        "_idle", "_loop", "_max_wait", "_max_waiting", "_open", "_opening", "_sweeper", "_waiting", "retired", "target",
+        "_idle", "_keepalive", "_loop", "_max_age", "_max_connections", "_open", "_opening", "_sweeper", "_waiting", "retired", "target",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        target: Target,
-        loop: asyncio.AbstractEventLoop,
-        sweeper: Sweeper,
-        *,
-        max_waiting: int = MAX_WAITING,
-        max_wait: float = MAX_WAIT,
-    ) -> None:
+    def __init__(self, target: Target, loop: asyncio.AbstractEventLoop, sweeper: Sweeper) -> None:
         self.target = target
         self._loop = loop
         self._sweeper = sweeper
-        self._max_waiting = max_waiting
-        self._max_wait = max_wait
+        self._keepalive = target.plan.keepalive
+        self._max_age = target.plan.max_connection_age
+        self._max_connections = target.plan.max_connections
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._opening = 0
@@ -77,7 +65,7 @@ class Pool:
             return None
         now = self._sweeper.now()
         connection = idle[-1]
-        if connection.idle_since + self.target.keepalive <= now:
+        if connection.idle_since + self._keepalive <= now:
             # The one used last has expired, so all have.
             self.prune(now)
             return None
@@ -90,7 +78,7 @@ class Pool:
 
         Whoever is cancelled in here gives back what it was about to get.
         """
-        if len(self._open) + self._opening >= self.target.max_connections:
+        if len(self._open) + self._opening >= self._max_connections:
             given = await self._wait_in_queue()
             if given is not None:
                 given.reused = True
@@ -107,12 +95,14 @@ class Pool:
         if connection.closed:
             self._grant_place()
             raise UpstreamError("upstream.connect_failed", "closed while it was opened")
+        connection.opened_at = self._sweeper.now()
         self._open.add(connection)
         return connection
 
     def release(self, connection: Connection) -> None:
         """Take a connection back: kept when another request may follow on it, closed otherwise."""
-        if not connection.reusable or self.retired:
+        now = self._sweeper.now()
+        if not connection.reusable or self.retired or now - connection.opened_at >= self._max_age:
             connection.abort()
             return
         connection.finish()
@@ -121,7 +111,7 @@ class Pool:
             if waiter is not None:
                 waiter.future.set_result(connection)
                 return
-        connection.idle_since = self._sweeper.now()
+        connection.idle_since = now
         self._idle.append(connection)
 
     def discard(self, connection: Connection) -> None:
@@ -140,7 +130,7 @@ class Pool:
 
     def prune(self, now: float) -> float:
         """Close what has been idle for too long; when the next one will have been (infinity: none is idle)."""
-        keepalive = self.target.keepalive
+        keepalive = self._keepalive
         idle = self._idle
         expired = 0
         for connection in idle:
@@ -199,9 +189,10 @@ class Pool:
     # -- the queue
 
     async def _wait_in_queue(self) -> Connection | None:
-        if len(self._waiting) >= self._max_waiting:
+        plan = self.target.plan
+        if len(self._waiting) >= plan.max_waiting:
             raise UpstreamError("upstream.overloaded", "too many wait for a connection", status=503)
-        waiter = Waiter(self._loop.create_future(), self._sweeper.now() + self._max_wait)
+        waiter = Waiter(self._loop.create_future(), self._sweeper.now() + plan.max_wait)
         self._waiting[waiter] = None
         self._sweeper.watch(waiter)
         try:
@@ -224,7 +215,7 @@ class Pool:
 
     def _grant_place(self) -> None:
         """A place came free: the first in the queue may open a connection."""
-        if len(self._open) + self._opening < self.target.max_connections:
+        if len(self._open) + self._opening < self._max_connections:
             waiter = self._next_waiter()
             if waiter is not None:
                 self._opening += 1
@@ -276,13 +267,9 @@ class Pools:
         *,
         now: Callable[[], float] = time.monotonic,
         interval: float = INTERVAL,
-        max_waiting: int = MAX_WAITING,
-        max_wait: float = MAX_WAIT,
     ) -> None:
         self._now = now
         self._interval = interval
-        self._max_waiting = max_waiting
-        self._max_wait = max_wait
         self._loops: dict[asyncio.AbstractEventLoop, LoopPools] = {}
 
     def on(self, loop: asyncio.AbstractEventLoop) -> LoopPools:
@@ -299,9 +286,7 @@ class Pools:
         local = self._loops.get(loop) or self.on(loop)
         pool = local.pools.get(target.key)
         if pool is None:
-            pool = local.pools[target.key] = Pool(
-                target, loop, local.sweeper, max_waiting=self._max_waiting, max_wait=self._max_wait
-            )
+            pool = local.pools[target.key] = Pool(target, loop, local.sweeper)
         return pool
 
     def get(self, loop: asyncio.AbstractEventLoop, plan: ClusterPlan, endpoint: Endpoint) -> Pool:
@@ -345,4 +330,4 @@ class Pools:
 
 def pool_keys(plan: ClusterPlan) -> frozenset[Hashable]:
     """The keys under which connections of this cluster are kept: what `Pools.forget` takes."""
-    return frozenset(Target(plan, endpoint).key for endpoint in plan.endpoints)
+    return frozenset(target_key(plan, endpoint) for endpoint in plan.endpoints)

@@ -13,7 +13,7 @@ import httpx
 from gatekit.core.exchange import Exchange
 from gatekit.core.headers import RawHeaders
 from gatekit.core.plan import ClusterPlan
-from gatekit.errors import ClientDisconnected, UpstreamError
+from gatekit.errors import BodyRefused, ClientDisconnected, UpstreamError
 from gatekit.upstream.forward import add_framing, body_length, forward_headers, request_target, response_headers
 from gatekit.upstream.pool import Pools
 from gatekit.upstream.sweep import Alarm, Sweeper
@@ -129,7 +129,7 @@ class HttpxTransport:
                 response = await self._transport.handle_async_request(request)
         except TimeoutError:
             raise UpstreamError("upstream.timeout", "no response head in time", status=504, sent=True) from None
-        except (ClientDisconnected, UpstreamError):
+        except (BodyRefused, ClientDisconnected, UpstreamError):
             raise
         except Exception as error:
             raise _translated(error) from error

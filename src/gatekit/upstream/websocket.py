@@ -2,7 +2,7 @@
 
 Messages go both ways whole, with backpressure; close codes are passed on. Ping and pong are each hop's own. No
 extension is offered, so nothing is compressed twice. The connection is the session's own: it never comes from a pool
-and is not counted in `max_connections`.
+and is counted in `max_websockets`, not in `max_connections`.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ class Tunnel:
             if protocol.handshake_exc is not None:
                 await self._refuse(protocol.handshake_exc, link.response, session)
                 return
-            link.idle_timeout = self._plan.idle_timeout
+            link.idle_timeout = self._plan.websocket_idle_timeout
             link.deadline = self._sweeper.now() + link.idle_timeout
             await session.accept(protocol.subprotocol, upgrade_headers(_raw(link.response)))
             await self._both_ways(link, session)

@@ -24,7 +24,7 @@ from gatekit.core.exchange import Exchange
 from gatekit.core.headers import RawHeaders
 from gatekit.core.paths import canonical
 from gatekit.core.plan import ClusterPlan
-from gatekit.errors import ClientDisconnected, UpstreamError
+from gatekit.errors import BodyRefused, ClientDisconnected, UpstreamError
 from gatekit.upstream.forward import CHUNKED, body_length, forward_headers, request_target, response_headers
 from gatekit.upstream.inflow import HIGH_WATER, Inflow
 from gatekit.upstream.pool import Pools
@@ -49,6 +49,7 @@ class Input(io.RawIOBase):
         self._rest = b""
         self._ended = False
         self._gone = False
+        self.refused: BodyRefused | None = None
         self._asked: concurrent.futures.Future[bytes] | None = None
 
     def readable(self) -> bool:
@@ -63,6 +64,9 @@ class Input(io.RawIOBase):
                 self._rest = self._asked.result()
             except concurrent.futures.CancelledError:
                 raise ClientDisconnected("the client has gone") from None
+            except BodyRefused as refused:
+                self.refused = refused
+                raise
             self._ended = not self._rest
         part = self._rest[: len(buffer)]
         self._rest = self._rest[len(part) :]
@@ -114,8 +118,11 @@ class Call(Inflow):
                     close()
         except Exception as raised:
             error = raised
-            if not self._gone:
+            if not self._gone and self._input.refused is None:
                 _log.error("the app of cluster %s raised", self._name, exc_info=raised)
+        if self._input.refused is not None and not self._sent:
+            # What the app makes of a body that is not taken is not what the client is to hear.
+            error = self._input.refused
         head = None if self._sent or error is not None else self._head
         self._post(head, b"", True, error)
 
@@ -173,6 +180,8 @@ class Call(Inflow):
         if ended and self.error is None:
             if error is None:
                 self.ended = True
+            elif isinstance(error, BodyRefused):
+                self.error = error
             elif self.began:
                 self.error = UpstreamError("upstream.truncated", f"the app broke off: {error!r}", sent=True, began=True)
             else:
