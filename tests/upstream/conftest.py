@@ -192,12 +192,14 @@ class World:
         *scripts: Callable[[Peer], Awaitable[None]],
         tls: ssl.SSLContext | None = None,
         uds: str | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
     ) -> Server:
         server = Server(scripts)
         if uds is not None:
             listener = await asyncio.start_unix_server(server.accept, uds)
         else:
-            listener = await asyncio.start_server(server.accept, "127.0.0.1", 0, ssl=tls)
+            listener = await asyncio.start_server(server.accept, host, port, ssl=tls)
             server.port = listener.sockets[0].getsockname()[1]
         self.servers.append((server, listener))
         return server
