@@ -194,7 +194,10 @@ def golden(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Figures, as ratios within one run. Never gated."""
+    """Figures, as ratios within one run. Never gated. It needs wrk (`apt-get install -y wrk`) and a quiet machine of
+    two cores; options go to bench/gateways.py, as in `nox -s bench -- --rounds 1 --only gatekit`."""
     session.install("-e", ".[bench]")
-    for script in sorted(Path("bench").glob("*.py")):
-        session.run("python", str(script))
+    session.run("python", "bench/gateways.py", *session.posargs)
+    if not session.posargs:
+        for script in sorted(set(Path("bench").glob("*.py")) - {Path("bench/gateways.py")}):
+            session.run("python", str(script))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, ClassVar
 
@@ -98,6 +99,9 @@ async def sent_to(where: str, target: str, body: Any, headers: Any, **settings: 
         return await call(served, "POST", target, headers=headers, body=body), -1
     finally:
         await served.aclose()
+        for thread in threading.enumerate():
+            if thread.name.startswith("gatekit-wsgi"):
+                thread.join(5)
 
 
 @pytest.mark.parametrize("where", WHERE)

@@ -94,9 +94,7 @@ async def test_a_check_that_is_switched_off(world: Any, authority: trustme.CA) -
     ("tls", "names"),
     [({"ca": "missing.pem"}, "tls.ca"), ({"ca": "empty.pem"}, "tls.ca"), ({"cert": "ca.pem"}, "tls.cert")],
 )
-def test_files_that_cannot_be_used_refuse_the_configuration(
-    files: Path, tls: dict[str, str], names: str
-) -> None:
+def test_files_that_cannot_be_used_refuse_the_configuration(files: Path, tls: dict[str, str], names: str) -> None:
     given = {field: str(files / name) for field, name in tls.items()}
     with pytest.raises(ConfigRefused, match=rf"clusters\.up: .*{names}"):
         Gateway(routes=[Route("/*", to="up")], clusters={"up": Cluster("https://127.0.0.1:1", tls=given)})

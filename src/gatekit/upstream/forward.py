@@ -209,26 +209,19 @@ def _kind(name: bytes) -> int:
 def _without_named(exchange: Exchange, out: RawHeaders, names: frozenset[bytes]) -> RawHeaders:
     """Without what the client's Connection named, as far as the client sent it.
 
-    A policy's header is another object than any the server handed over, even where the client guessed its value.
-    Without the server's list (WSGI) equal values have to do.
+    A policy's header is another object than any that came from the server, even where the client guessed its value. Of
+    nested drivers the outermost knows what came. Nested under WSGI headers are made anew: equal values have to do.
     """
-    original = exchange.scope.get("headers")
-    if original is None:
-        environ = exchange.scope
-        return [
-            pair
-            for pair in out
-            if pair[0] not in names
-            or environ.get(_environ_key(pair[0])) != pair[1].decode("latin-1")
-            or pair[0] == b"host"
-        ]
-    sent = {id(pair) for pair in original}
+    root = exchange
+    while root.parent is not None:
+        root = root.parent
+    came = root.scope.get("headers")
+    if came is None:
+        came = root.scope.get("gatekit.headers", ())
+        if root is not exchange:
+            return [pair for pair in out if pair[0] not in names or pair not in came or pair[0] == b"host"]
+    sent = {id(pair) for pair in came}
     return [pair for pair in out if pair[0] not in names or id(pair) not in sent]
-
-
-def _environ_key(name: bytes) -> str:
-    key = name.decode("latin-1").upper().replace("-", "_")
-    return key if key == "CONTENT_TYPE" else f"HTTP_{key}"
 
 
 def _own_forwarding(key: tuple[str | None, str, str, str]) -> tuple[RawHeaders, bytes]:
