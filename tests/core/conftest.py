@@ -29,6 +29,7 @@ class CountedRandom:
 class EmptyBody:
     data: bytes | None = None
     length: int | None = 0
+    limit: int | None = None
 
     async def buffer(self, cap: int) -> bytes | None:
         return b""

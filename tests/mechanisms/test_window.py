@@ -168,3 +168,15 @@ def test_rl2_on_an_even_stream_the_sliding_window_is_within_one_percent_of_an_ex
 def test_each_window_needs_its_cost() -> None:
     with pytest.raises(ValueError, match="zip"):
         take([FixedWindow(1, 1)], [], 0.0)
+
+
+@given(limit=Limits, schedule=Schedule)
+@settings(max_examples=150, deadline=None)
+def test_a_bucket_takes_in_one_step_what_it_takes_in_two(
+    limit: tuple[int, int], schedule: list[tuple[int, int]]
+) -> None:
+    amount, period = limit
+    one, two, now = TokenBucket(amount, period), TokenBucket(amount, period), 4096.0
+    for ticks, cost in schedule:
+        now += ticks / 64
+        assert one.take(cost, now) == take([two], [cost], now)[0]

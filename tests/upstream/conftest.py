@@ -109,6 +109,7 @@ class Body:
     def __init__(self, *parts: bytes, length: int | None = None, ended: bool = False) -> None:
         self.data: bytes | None = None
         self.length = length
+        self.limit: int | None = None
         self.reads = 0
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         for part in parts:

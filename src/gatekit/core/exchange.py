@@ -174,13 +174,16 @@ class Exchange:
 
         Raises RuntimeError once the response has begun, ValueError on a bad name or value.
         """
+        self.respond_put(encode_name(name), encode_value(value))
+
+    def respond_put(self, key: bytes, encoded: bytes) -> None:
+        """`respond_with` for what `encode_name` and `encode_value` would leave as it is."""
         if self.answered:
             raise RuntimeError("the response has begun: set its headers in on_response, on the head")
-        entry = (self.cursor, encode_name(name), encode_value(value))
         if self.queue is None:
-            self.queue = [entry]
+            self.queue = [(self.cursor, key, encoded)]
         else:
-            self.queue.append(entry)
+            self.queue.append((self.cursor, key, encoded))
 
     # -- what goes on, where a policy rewrote it. Matching and authorisation have been done on the original.
 

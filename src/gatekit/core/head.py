@@ -15,7 +15,8 @@ class ResponseHead(Headers):
     __slots__ = ("status",)
 
     def __init__(self, status: int, raw: RawHeaders | None = None, *, shared: bool = False) -> None:
-        self.raw = [] if raw is None else raw
+        # As Headers.__init__ does it, without the call: there is one for every response.
+        self.raw = self.origin = [] if raw is None else raw
         self._shared = shared
         self.status = status
 

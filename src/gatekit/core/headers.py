@@ -45,13 +45,14 @@ class Headers:
     """A header list that can be read by name and changed.
 
     Reads scan the list: a request has few headers and few are asked for. The first change copies the list when it
-    belongs to somebody else (`shared`), so that a server's scope is never mutated.
+    belongs to somebody else (`shared`), so that a server's scope is never mutated; `origin` stays what it was made with.
     """
 
-    __slots__ = ("_shared", "raw")
+    __slots__ = ("_shared", "origin", "raw")
 
     def __init__(self, raw: RawHeaders | None = None, *, shared: bool = False) -> None:
         self.raw: RawHeaders = [] if raw is None else raw
+        self.origin = self.raw
         self._shared = shared
 
     def get(self, name: str | bytes) -> str | None:

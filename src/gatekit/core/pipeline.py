@@ -30,6 +30,10 @@ from gatekit.core.verdict import ErrorShape, Reply
 _log = logging.getLogger("gatekit")
 
 
+def _by_owner(entry: tuple[int, bytes, bytes]) -> int:
+    return -entry[0]
+
+
 class DecideStep:
     """One policy's turn: `index` is its place, `requires` what must have been provided by now (checked at run time
     only where building could not prove it)."""
@@ -161,6 +165,12 @@ class Pipeline:
         filters: list[BodyFilter],
         queue: list[tuple[int, bytes, bytes]],
     ) -> tuple[Reply | None, int]:
+        if not self.responds:
+            # What an inner policy queued comes first, so that an outer one's word is the last.
+            for owner, name, value in queue if len(queue) < 2 else sorted(queue, key=_by_owner):
+                if owner < entered:
+                    head.put(name, value)
+            return None, 0
         steps = {step.index: step for step in self.responds}
         for index in range(entered - 1, -1, -1):
             for owner, name, value in queue:

@@ -51,7 +51,7 @@ class WsgiDriver:
         plan = self._source.plan
         if self._enter is not None:
             self._enter()
-        raw_headers = environ["gatekit.headers"] = headers_of(environ)
+        raw_headers = headers_of(environ)
         headers = Headers(raw_headers, shared=True)
         body = WsgiBody(environ)
         exchange = Exchange(

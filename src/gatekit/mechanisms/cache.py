@@ -51,11 +51,14 @@ class BoundedCache(Generic[K, V]):
 
     def put(self, key: K, value: V, now: float, ttl: float = math.inf) -> None:
         """Keep `value` for `ttl` seconds, in place of what that key had. Makes room where there is none."""
-        self.discard(key)
-        if len(self._open) + len(self._kept) >= self._max:
+        entries, kept, protects = self._open, self._kept, self._protects
+        if entries.pop(key, None) is None and kept:
+            kept.pop(key, None)
+        if len(entries) + len(kept) >= self._max:
             self._evict(now)
-        kept = self._protects is not None and self._protects(value, now)
-        (self._kept if kept else self._open)[key] = (value, now + ttl)
+        if protects is not None and protects(value, now):
+            entries = kept
+        entries[key] = (value, now + ttl)
 
     def discard(self, key: K) -> None:
         """Forget that key, if it is there."""

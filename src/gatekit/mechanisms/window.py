@@ -78,6 +78,23 @@ class TokenBucket:
         self._spent += cost
         return self._taken(True, 0.0)
 
+    def take(self, cost: int, now: float) -> Taken:
+        """`look`, and `charge` if it fits, in one step."""
+        amount, period, spent = self._amount, self._period, self._spent
+        passed = now - self._at
+        if passed > 0.0:
+            self._at = now
+            spent -= passed * amount / period
+            if spent < 0.0:
+                spent = 0.0
+            self._spent = spent
+        over = spent + cost - amount
+        if over > _SLACK:
+            return self._taken(False, over * period / amount if cost <= amount else math.inf)
+        self._spent = spent = spent + cost
+        left = amount - spent + _SLACK
+        return Taken(True, int(left) if left > 0.0 else 0, spent * period / amount, 0.0)
+
     def _leak(self, now: float) -> None:
         passed = now - self._at
         if passed > 0.0:

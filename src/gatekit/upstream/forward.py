@@ -215,11 +215,9 @@ def _without_named(exchange: Exchange, out: RawHeaders, names: frozenset[bytes])
     root = exchange
     while root.parent is not None:
         root = root.parent
-    came = root.scope.get("headers")
-    if came is None:
-        came = root.scope.get("gatekit.headers", ())
-        if root is not exchange:
-            return [pair for pair in out if pair[0] not in names or pair not in came or pair[0] == b"host"]
+    came = root.headers.origin
+    if root is not exchange and "wsgi.input" in root.scope:
+        return [pair for pair in out if pair[0] not in names or pair not in came or pair[0] == b"host"]
     sent = {id(pair) for pair in came}
     return [pair for pair in out if pair[0] not in names or id(pair) not in sent]
 

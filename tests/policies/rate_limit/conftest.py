@@ -42,6 +42,7 @@ class NoRandom:
 class NoBody:
     data: bytes | None = None
     length = 0
+    limit: int | None = None
 
     async def buffer(self, cap: int) -> bytes | None:
         raise AssertionError("a rate limit does not read bodies")
@@ -110,6 +111,8 @@ def ask() -> Callable[[Any, Exchange], Reply | None]:
 
     def once(policy: Any, exchange: Exchange) -> Reply | None:
         coroutine = policy.decide(exchange)
+        if coroutine is None or isinstance(coroutine, Reply):
+            return coroutine
         try:
             coroutine.send(None)
         except StopIteration as end:

@@ -13,7 +13,7 @@ from gatekit.core.policy import IDENTITY, Placement, Spec, Stage
 from gatekit.core.ports import Ports
 from gatekit.policies.rate_limit.keys import IDENTITY_KEYS, KeyFunction, check
 from gatekit.policies.rate_limit.local import MAX_KEYS
-from gatekit.policies.rate_limit.policy import RateLimitPolicy
+from gatekit.policies.rate_limit.policy import LocalRateLimitPolicy, RateLimitPolicy
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _LARGEST = 10**12
@@ -139,4 +139,5 @@ class RateLimit(Spec):
         return Placement(Stage.LIMIT_ANONYMOUS)
 
     def bind_to(self, ports: Ports) -> RateLimitPolicy:
-        return RateLimitPolicy(self, ports)
+        kind = LocalRateLimitPolicy if ports.counters is None else RateLimitPolicy
+        return kind(self, ports)

@@ -46,6 +46,12 @@ class LocalCounters:
 
     async def take(self, asks: Sequence[Ask]) -> Sequence[Taken]:
         """As in `Counters`; the asks of one call are about different keys or different limits."""
+        return self.take_now(asks)
+
+    def take_now(self, asks: Sequence[Ask]) -> Sequence[Taken]:
+        """`take`, which has nothing to wait for."""
+        if len(asks) == 1:
+            return (self._take_one(*asks[0]),)
         buckets = self._buckets
         # The time is read inside, so that it does not go back between threads.
         with self._guard:
@@ -65,6 +71,21 @@ class LocalCounters:
                 bucket.limited_until = now + wait
                 buckets.put((key, amount, period), bucket, now, answer.reset_after)
         return answers
+
+    def _take_one(self, key: str, amount: int, period: float, cost: int) -> Taken:
+        buckets, name = self._buckets, (key, amount, period)
+        with self._guard:
+            now = self._clock.monotonic()
+            bucket = buckets.get(name, now) or _Bucket(amount, period)
+            answer = bucket.take(cost, now)
+            if not answer.allowed:
+                bucket.limited_until = now + answer.retry_after
+            elif answer.remaining < cost:
+                bucket.limited_until = now + bucket.look(cost, now).retry_after
+            else:
+                bucket.limited_until = now
+            buckets.put(name, bucket, now, answer.reset_after)
+        return answer
 
     def __len__(self) -> int:
         """How many keys are remembered."""

@@ -30,7 +30,7 @@ class RateLimitPolicy:
     """Asks the counters and says what they said."""
 
     __slots__ = (
-        "_allow", "_cost", "_counters", "_down", "_fallback", "_headers", "_key", "_name", "_policies", "_prefix",
+        "_allow", "_cost", "_counters", "_down", "_fallback", "_headers", "_key", "_name", "_names", "_policies", "_prefix",
         "_quotas",
     )  # fmt: skip
 
@@ -40,22 +40,21 @@ class RateLimitPolicy:
         self._key = key_of(spec.by)
         self._name = spec.name
         self._headers = spec.headers
-        self._policies = ", ".join(f'"{quota.name}";q={quota.amount};w={quota.period}' for quota in self._quotas)
+        policies = ", ".join(f'"{quota.name}";q={quota.amount};w={quota.period}' for quota in self._quotas)
+        self._policies = policies.encode("ascii")
+        self._names = [f'"{quota.name}";r='.encode("ascii") for quota in self._quotas]
         by = "+".join(part if isinstance(part, str) else _named(part) for part in spec.by)
         self._prefix = f"{ports.owner}|{spec.name}|{by}|"
         self._allow = spec.on_error == "allow"
         self._fallback: LocalCounters | None = None
         self._down = False
-        if ports.counters is None:
-            self._counters: Counters = _local(spec, ports)
-        else:
-            self._counters = ports.counters
+        if ports.counters is not None:
+            self._counters: Counters = ports.counters
             if spec.on_error == "local":
                 self._fallback = _local(spec, ports)
 
     async def decide(self, exchange: Exchange) -> Reply | None:
-        key, cost = self._prefix + self._key(exchange), self._cost
-        asks = [Ask(key, amount, period, cost) for _, amount, period in self._quotas]
+        asks = self._asks(exchange)
         try:
             taken = await self._counters.take(asks)
             self._down = False
@@ -63,23 +62,30 @@ class RateLimitPolicy:
             self._warn(error)
             if self._fallback is None:
                 return None if self._allow else _unavailable(exchange)
-            taken = await self._fallback.take(asks)
+            taken = self._fallback.take_now(asks)
+        return self._told(exchange, taken)
+
+    def _asks(self, exchange: Exchange) -> list[Ask]:
+        key, cost = self._prefix + self._key(exchange), self._cost
+        return [Ask(key, quota.amount, quota.period, cost) for quota in self._quotas]
+
+    def _told(self, exchange: Exchange, taken: Sequence[Taken]) -> Reply | None:
+        """Header fields where it fits, the refusal where it does not."""
         for one in taken:
             if not one.allowed:
                 return self._exceeded(taken)
         if self._headers:
-            exchange.respond_with(b"ratelimit-policy", self._policies)
-            exchange.respond_with(b"ratelimit", self._left(taken))
+            exchange.respond_put(b"ratelimit-policy", self._policies)
+            exchange.respond_put(b"ratelimit", self._left(taken))
         return None
 
-    def _left(self, taken: Sequence[Taken]) -> str:
+    def _left(self, taken: Sequence[Taken]) -> bytes:
         """What is left of each limit, and in how many seconds the whole of it is back."""
-        return ", ".join(
-            [
-                f'"{quota.name}";r={one.remaining};t={ceil(one.reset_after)}'
-                for quota, one in zip(self._quotas, taken, strict=True)
-            ]
-        )
+        parts = [
+            b"%b%d;t=%d" % (name, one.remaining, ceil(one.reset_after))
+            for name, one in zip(self._names, taken, strict=True)
+        ]
+        return parts[0] if len(parts) == 1 else b", ".join(parts)
 
     def _exceeded(self, taken: Sequence[Taken]) -> Reply:
         """A 429 that names the limits which do not allow it, and when all of them would.
@@ -93,7 +99,7 @@ class RateLimitPolicy:
             left = ", ".join(
                 f'"{quota.name}";r={one.remaining};t={wait}' for (quota, one), wait in zip(violated, waits, strict=True)
             )
-            headers += [("ratelimit-policy", self._policies), ("ratelimit", left)]
+            headers += [("ratelimit-policy", self._policies.decode("ascii")), ("ratelimit", left)]
         return Reply(
             429,
             "rate_limit.exceeded",
@@ -113,6 +119,19 @@ class RateLimitPolicy:
             _log.warning(
                 "rate limit %r: the shared store does not answer, %s until it does: %s", self._name, what, error
             )
+
+
+class LocalRateLimitPolicy(RateLimitPolicy):
+    """The same over counters in this process: there is nothing to wait for, so `decide` is a plain function."""
+
+    __slots__ = ("_local",)
+
+    def __init__(self, spec: RateLimit, ports: Ports) -> None:
+        super().__init__(spec, ports)
+        self._local = _local(spec, ports)
+
+    def decide(self, exchange: Exchange) -> Reply | None:  # type: ignore[override]
+        return self._told(exchange, self._local.take_now(self._asks(exchange)))
 
 
 def _local(spec: RateLimit, ports: Ports) -> LocalCounters:
