@@ -59,7 +59,7 @@ def test_steps(session: nox.Session) -> None:
     All servers are installed here, so none may be missing. Coverage is gated only when everything ran.
     """
     session.run("coverage", "erase")
-    environment = {"GATEKIT_REQUIRE_SERVERS": "1"}
+    environment = {"GATEKIT_REQUIRE_SERVERS": "1", "GATEKIT_FUZZ": "1000000"}
     session.run("coverage", "run", "-m", "pytest", "-q", *session.posargs, env=environment)
     if not session.posargs:
         report = Path(session.create_tmp()).resolve() / "coverage.json"

@@ -12,7 +12,7 @@ from gatekit.config.compile import compile_config
 from gatekit.config.entries import read_policy
 from gatekit.config.model import GatewayConfig, Route
 from gatekit.config.snapshot import Snapshot
-from gatekit.core.plan import ClusterPlan, SplitPlan
+from gatekit.core.plan import ClusterPlan, SplitPlan, TlsPlan
 from gatekit.core.policy import IDENTITY, Job, Placement, Spec, Stage
 from gatekit.core.ports import Ports
 from gatekit.errors import ConfigRefused
@@ -131,18 +131,22 @@ def test_the_plan_of_a_cluster_has_every_setting(compiled: Compiled) -> None:
     clusters = {
         "net": Cluster(
             "https://a:1", balance="random", host_header="client", connect_timeout=1, timeout=2, idle_timeout=3, keepalive=4,
-            max_connections=5, tls_context=context,
+            max_connections=5, max_connection_age=6, max_waiting=7, max_wait=8, websocket_idle_timeout=9, max_websockets=10,
+            tls_context=context,
         ),
+        "mutual": Cluster("https://a:1", tls={"ca": "a", "cert": "b", "key": "c", "server_name": "d", "verify": False}),
         "app": Cluster(app=app),
         "served": Cluster(app=served),
-        "carried": Cluster(transport="a transport"),
+        "carried": Cluster("http://b:1", transport="a transport"),
     }  # fmt: skip
     snapshot = compiled({"routes": [Route("/", to=dict.fromkeys(clusters, 1))], "clusters": clusters})
-    net, wsgi, asgi, carried = snapshot.cluster_plans
+    net, mutual, wsgi, asgi, carried = snapshot.cluster_plans
     assert net == ClusterPlan(
         "net", clusters["net"].endpoints, balance="random", host_header="client", connect_timeout=1, timeout=2,
-        idle_timeout=3, keepalive=4, max_connections=5, tls_context=context,
+        idle_timeout=3, keepalive=4, max_connections=5, max_connection_age=6, max_waiting=7, max_wait=8,
+        websocket_idle_timeout=9, max_websockets=10, tls_context=context,
     )  # fmt: skip
+    assert mutual.tls == TlsPlan("a", "b", "c", "d", verify=False)
     assert (wsgi.app, wsgi.app_interface) == (app, "wsgi")
     assert (asgi.app_interface, carried.transport) == ("asgi", "a transport")
     assert snapshot.apps == (served,)

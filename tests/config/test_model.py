@@ -112,8 +112,12 @@ def test_a_cluster_takes_its_urls_by_position() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({}, "exactly one of urls, app and transport; here: none"),
-        ({"urls": ["http://a"], "app": wsgi_app}, "here: urls and app"),
+        ({}, "either urls or an app; here: neither"),
+        ({"urls": ["http://a"], "app": wsgi_app}, "either urls or an app; here: both"),
+        ({"urls": ["http://a", "http://b"], "transport": object()}, "a transport carries requests to exactly one URL"),
+        ({"app": wsgi_app, "transport": object()}, "a transport carries requests to exactly one URL"),
+        ({"urls": ["https://a"], "tls": {"key": "k.pem"}}, "key is the private key of cert"),
+        ({"urls": ["https://a"], "tls": {}, "tls_context": object}, "tls and tls_context both say"),
         ({"app": "shop:app"}, "only Python can name"),
         ({"urls": ["http://a"], "interface": "asgi"}, "this cluster has no app"),
         ({"app": one}, 'add interface="asgi" or "wsgi"'),

@@ -17,7 +17,7 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
 def over(world: Any, transport: httpx.AsyncBaseTransport, **fields: Any) -> HttpxTransport:
-    return HttpxTransport(world.plan(transport=transport, **{"endpoints": (), **fields}), world.pools)
+    return HttpxTransport(world.plan(transport=transport, **{"endpoints": (Endpoint("up.test", 8080),), **fields}), world.pools)
 
 
 class Stream(httpx.AsyncByteStream):
@@ -52,8 +52,8 @@ async def test_the_request_as_a_transport_sees_it(world: Any) -> None:
             stream=Stream(b"o", b"", b"k"),
         )
 
-    destination = over(world, httpx.MockTransport(answer))
-    exchange = world.request("POST", "https://shop.test:8443/a%2Db?x=%20", body=[b"in", b"body"], headers={"x-a": "1"})
+    destination = over(world, httpx.MockTransport(answer), endpoints=(Endpoint("up.test", 8443, tls=True),))
+    exchange = world.request("POST", "https://shop.test/a%2Db?x=%20", body=[b"in", b"body"], headers={"x-a": "1"})
     response = await destination.open(exchange)
     assert (response.status, response.headers) == (201, [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")])
     assert await world.body(response) == b"ok"
@@ -61,10 +61,10 @@ async def test_the_request_as_a_transport_sees_it(world: Any) -> None:
     response.close()
     await world.until(lambda: not destination.closing)
     request = seen[0]
-    assert str(request.url).startswith("https://shop.test:8443/a-b")
+    assert str(request.url).startswith("https://up.test:8443/a-b")
     assert request.extensions["target"] == b"/a-b?x=%20"
     raw = dict(request.headers.raw)
-    assert raw[b"host"] == b"shop.test:8443"
+    assert raw[b"host"] == b"up.test:8443"
     assert raw[b"content-length"] == b"6"
     assert raw[b"x-forwarded-proto"] == b"https"
     assert (exchange.backend, exchange.attempts) == ("c", 1)

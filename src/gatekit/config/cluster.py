@@ -61,9 +61,9 @@ class Tls(Model):
 
 
 class Cluster(Model):
-    """Where requests go: endpoints of one service, an app in this process, or an httpx transport.
+    """Where requests go: endpoints of one service, or an app in this process.
 
-    Exactly one of `urls`, `app` and `transport` is given.
+    Either `urls` or `app` is given. With one URL, requests may be carried by an httpx `transport` instead of the pool.
     """
 
     urls: tuple[str, ...] = ()
@@ -72,7 +72,8 @@ class Cluster(Model):
     app: Annotated[Any, PythonOnly] = None
     """An ASGI or WSGI application in this process. In Python only."""
     transport: Annotated[Any, PythonOnly] = None
-    """An `httpx.AsyncBaseTransport` that carries the requests. In Python only."""
+    """An `httpx.AsyncBaseTransport` that carries the requests to the one URL, for HTTP/2, proxies, and the like:
+    `httpx.AsyncHTTPTransport(http2=True)`. In Python only."""
     interface: Annotated[Literal["asgi", "wsgi"] | None, PythonOnly] = None
     """What `app` speaks, where it cannot be told from its signature. In Python only."""
     balance: str = "round_robin"
@@ -148,11 +149,12 @@ class Cluster(Model):
 
     @model_validator(mode="after")
     def _one_destination(self) -> Self:
-        there = {"urls": bool(self.urls), "app": self.app is not None, "transport": self.transport is not None}
-        given = [name for name, is_there in there.items() if is_there]
-        if len(given) != 1:
-            found = " and ".join(given) or "none"
-            raise ValueError(f"a cluster has exactly one of urls, app and transport; here: {found}")
+        if bool(self.urls) == (self.app is not None):
+            found = "both" if self.urls else "neither"
+            raise ValueError(f"a cluster has either urls or an app; here: {found}")
+        if self.transport is not None and len(self.urls) != 1:
+            # Without it, requests would go wherever their Host header says: an open proxy.
+            raise ValueError("a transport carries requests to exactly one URL: give it too")
         if self.tls is not None and self.tls_context is not None:
             raise ValueError("tls and tls_context both say how to speak TLS: keep one")
         if self.interface is not None and self.app is None:

@@ -110,7 +110,7 @@ class Upload(httpx.AsyncByteStream):
 
 
 class HttpxTransport:
-    """The destination over `plan.transport`. With an endpoint in the plan requests are addressed to that."""
+    """The destination over `plan.transport`, which carries requests to the plan's one endpoint."""
 
     def __init__(self, plan: ClusterPlan, pools: Pools) -> None:
         self.name = plan.name
@@ -144,19 +144,13 @@ class HttpxTransport:
     def _request(self, exchange: Exchange) -> httpx.Request:
         plan = self._plan
         target = request_target(exchange)
-        if plan.endpoints:
-            endpoint = plan.endpoints[0]
-            scheme = "https" if endpoint.tls else "http"
-            own, host, port = endpoint.authority.encode("latin-1"), endpoint.host, endpoint.port
-        else:
-            scheme = "https" if exchange.scheme == "https" else "http"
-            own, host, port = exchange.authority.encode("latin-1"), exchange.host.strip("[]"), exchange.port or 0
-        if plan.host_header == "client":
-            own = exchange.authority.encode("latin-1")
+        endpoint = plan.endpoints[0]
+        own = (exchange.authority if plan.host_header == "client" else endpoint.authority).encode("latin-1")
         headers = forward_headers(exchange, own)
         length = body_length(exchange)
         add_framing(exchange, headers, length)
-        url = httpx.URL(scheme=scheme, host=host, port=port or None, raw_path=target)
+        scheme = "https" if endpoint.tls else "http"
+        url = httpx.URL(scheme=scheme, host=endpoint.host, port=endpoint.port, raw_path=target)
         waits = {
             "connect": plan.connect_timeout,
             "pool": plan.connect_timeout,
