@@ -34,6 +34,9 @@ class EmptyBody:
     async def buffer(self, cap: int) -> bytes | None:
         return b""
 
+    def abandon(self) -> None:
+        pass
+
     async def read(self) -> bytes:
         return b""
 

@@ -123,6 +123,9 @@ class Body:
     async def buffer(self, cap: int) -> bytes | None:
         raise NotImplementedError
 
+    def abandon(self) -> None:
+        pass
+
     async def read(self) -> bytes:
         self.reads += 1
         part = await self._queue.get()

@@ -17,7 +17,9 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
 def over(world: Any, transport: httpx.AsyncBaseTransport, **fields: Any) -> HttpxTransport:
-    return HttpxTransport(world.plan(transport=transport, **{"endpoints": (Endpoint("up.test", 8080),), **fields}), world.pools)
+    return HttpxTransport(
+        world.plan(transport=transport, **{"endpoints": (Endpoint("up.test", 8080),), **fields}), world.pools
+    )
 
 
 class Stream(httpx.AsyncByteStream):

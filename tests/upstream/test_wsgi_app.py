@@ -13,6 +13,7 @@ import pytest_asyncio
 from gatekit.errors import ClientDisconnected, UpstreamError
 from gatekit.testing import request as make_request
 from gatekit.upstream import WsgiApp
+from gatekit.upstream.inflow import HIGH_WATER
 
 
 @pytest_asyncio.fixture
@@ -207,11 +208,11 @@ async def test_a_slow_reader_holds_a_wsgi_app_up_and_leaving_ends_it(world: Any,
 
     destination = wsgi(app)
     response = await destination.open(world.request())
-    await world.until(lambda: made == 6)
+    await world.until(lambda: made == HIGH_WATER // 65_536 + 2)
     await world.settle(20)
-    assert made == 6
+    assert made == HIGH_WATER // 65_536 + 2
     assert len(response.take()[0]) > 0
-    await world.until(lambda: made > 6)
+    await world.until(lambda: made > HIGH_WATER // 65_536 + 2)
     response.close()
     await world.until(lambda: result.closes == 1 and destination.calls == 0)
 

@@ -43,6 +43,10 @@ class Body(Protocol):
         """The next part, b"" at the end. Raises BodyRefused past `limit`, ClientDisconnected."""
         ...
 
+    def abandon(self) -> None:
+        """Nobody will read what is still to come: the answer came before it."""
+        ...
+
 
 class NoBody:
     """The body of a request that has none."""
@@ -59,6 +63,9 @@ class NoBody:
 
     async def read(self) -> bytes:
         return b""
+
+    def abandon(self) -> None:
+        pass
 
 
 class Exchange:

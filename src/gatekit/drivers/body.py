@@ -119,6 +119,11 @@ class AsgiBody:
                 return part
         return b""
 
+    def abandon(self) -> None:
+        # What still comes is thrown away by the watch, which from now on may listen for the client's leaving.
+        self.done = True
+        self._kept = []
+
     @property
     def untouched(self) -> bool:
         """Whether the app can be handed `receive` itself."""

@@ -70,6 +70,9 @@ class WsgiBody:
             return b""
         return await asyncio.get_running_loop().run_in_executor(None, self._pull, _PART)
 
+    def abandon(self) -> None:
+        pass
+
     def rest(self) -> io.BufferedReader:
         """A stream of what was read already and then of what the server still has."""
         return io.BufferedReader(_Rest(self))

@@ -53,6 +53,10 @@ class MemoryBody:
             self.length = len(self.data)
         return self.data if len(self.data) <= cap else None
 
+    def abandon(self) -> None:
+        self._parts = []
+        self._broken = False
+
     async def read(self) -> bytes:
         if self._parts:
             return self._parts.pop(0)

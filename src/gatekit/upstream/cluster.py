@@ -243,6 +243,8 @@ class Upload:
         data = self._body.data
         if data is None:
             await self._stream(connection, head)
+            if connection.began:
+                self._body.abandon()
         else:
             self._written = True
             connection.write(head + data)

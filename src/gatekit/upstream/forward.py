@@ -29,6 +29,8 @@ HOP_BY_HOP: Final = frozenset(
 )  # fmt: skip
 
 _NOT_RELAYED: Final = HOP_BY_HOP | {b"content-length"}
+# With a 304 a length may be sent (RFC 9110 section 8.6), and servers then wait for a body that does not come.
+_BODILESS: Final = (204, 304)
 _PLAIN_CONNECTION: Final = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
 
 _PASS, _DROP, _FORWARDING, _CONNECTION, _TE = range(5)
@@ -171,7 +173,7 @@ def response_headers(status: int, raw: RawHeaders) -> RawHeaders:
     if named:
         names = connection_names(named)
         out = [pair for pair in out if pair[0] not in names]
-    if length is not None and not coded and status != 204:
+    if length is not None and not coded and status not in _BODILESS:
         out.append((b"content-length", length))
     return out
 

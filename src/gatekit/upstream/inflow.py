@@ -12,8 +12,10 @@ from gatekit.core.headers import RawHeaders
 from gatekit.errors import BodyRefused, UpstreamError
 from gatekit.upstream.sweep import Sweeper
 
-HIGH_WATER = 256 * 1024
-"""Bytes of body kept for a slow reader before the writer is held up."""
+HIGH_WATER = 64 * 1024
+"""Bytes of body kept for a slow reader before the writer is held up; one read of the socket may add to it."""
+PART = 64 * 1024
+"""The most bytes handed on at once: a server may keep several parts for a client that does not read."""
 
 
 class Inflow:
@@ -48,13 +50,22 @@ class Inflow:
         chunks = self.chunks
         if not chunks:
             return b"", self.ended
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self.chunks = []
-        self.buffered = 0
-        if self.paused:
-            self.paused = False
-            self.resume()
-        return data, self.ended
+        if self.buffered <= PART:
+            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            self.chunks = []
+            self.buffered = 0
+            if self.paused:
+                self.paused = False
+                self.resume()
+            return data, self.ended
+        data = chunks[0]
+        if len(data) > PART:
+            chunks[0] = data[PART:]
+            data = data[:PART]
+        else:
+            del chunks[0]
+        self.buffered -= len(data)
+        return data, False
 
     async def read(self, idle_timeout: float) -> bytes:
         """The next part of the body, b"" at its end. Raises UpstreamError when it broke off."""

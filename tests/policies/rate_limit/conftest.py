@@ -47,6 +47,9 @@ class NoBody:
     async def buffer(self, cap: int) -> bytes | None:
         raise AssertionError("a rate limit does not read bodies")
 
+    def abandon(self) -> None:
+        pass
+
     async def read(self) -> bytes:
         raise AssertionError("a rate limit does not read bodies")
 
