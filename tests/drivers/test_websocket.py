@@ -83,6 +83,23 @@ async def test_a_client_that_vanishes_is_499(driver: Any, server: Any, log: Any)
     assert log[-1][2].status == 499
 
 
+@pytest.mark.parametrize("code", [1000, 1001, 1005, 1011, 3000, 4999])
+async def test_a_client_that_closes_has_ended_it_whatever_its_code(
+    driver: Any, server: Any, log: Any, code: int
+) -> None:
+    told: list[tuple[int, str]] = []
+
+    async def listening(session: Any) -> None:
+        await session.accept(None, [])
+        await session.receive()
+        told.append((session.close_code, session.close_reason))
+
+    got = server(*messages({"type": "websocket.disconnect", "code": code, "reason": "done"}), kind="websocket")
+    await got.run(driver(Socket(listening)))
+    assert (log[-1][2].status, log[-1][2].complete) == (101, True)
+    assert told == [(code, "done")]
+
+
 async def test_a_destination_that_returns_closes(driver: Any, server: Any, log: Any) -> None:
     async def brief(session: Any) -> None:
         await session.accept(None, [])

@@ -180,6 +180,10 @@ class Session:
     def close_code(self) -> int:
         return self.code
 
+    @property
+    def close_reason(self) -> str:
+        return "because"
+
 
 class World:
     Body = Body

@@ -130,11 +130,11 @@ async def test_the_upstreams_close_code_is_passed_on(
     ("code", "expected"), [(1000, 1000), (4001, 4001), (1005, 1005), (1006, 1001), (1015, 1001), (2999, 1001)]
 )
 async def test_the_clients_close_code_is_passed_on(world: Any, code: int, expected: int) -> None:
-    closed: list[int | None] = []
+    closed: list[tuple[int | None, str | None]] = []
 
     async def look(connection: ServerConnection) -> None:
         await connection.wait_closed()
-        closed.append(connection.close_code)
+        closed.append((connection.close_code, connection.close_reason))
 
     async with serve(look, "127.0.0.1", 0) as server:
         session = world.Session()
@@ -142,7 +142,8 @@ async def test_the_clients_close_code_is_passed_on(world: Any, code: int, expect
         session.leave(code)
         await running
         await world.until(lambda: bool(closed))
-    assert closed == [expected]
+    # Without a code there can be no reason (RFC 6455 section 5.5.1).
+    assert closed == [(expected, "" if code == 1005 else "because")]
 
 
 async def test_a_client_that_vanishes_while_it_is_sent_to(world: Any) -> None:
@@ -263,6 +264,27 @@ async def test_fragments_are_put_together_and_pings_stay_on_their_hop(world: Any
         await opening(world, cluster_at(world, port_of(server)), session)
         assert [session.got.get_nowait(), session.got.get_nowait()] == ["abc", b"12"]
         assert session.got.empty()
+
+
+async def test_no_more_sessions_than_there_may_be(world: Any) -> None:
+    async with serve(echo, "127.0.0.1", 0) as server:
+        cluster = cluster_at(world, port_of(server), max_websockets=1, balance="least_requests")
+        first = world.Session()
+        running = opening(world, cluster, first)
+        first.say("x")
+        await first.got.get()
+        second = world.Session()
+        with pytest.raises(UpstreamError) as caught:
+            await opening(world, cluster, second)
+        assert (caught.value.reason, caught.value.status) == ("upstream.overloaded", 503)
+        first.leave(1000)
+        await running
+        third = world.Session()
+        running = opening(world, cluster, third)
+        third.say("y")
+        assert await third.got.get() == "y"
+        third.leave(1000)
+        await running
 
 
 async def test_silence_ends_the_session(world: Any) -> None:

@@ -77,6 +77,11 @@ class WebSocketSession(Protocol):
         """The client's close code once `receive` gave None; 1006 when it went without one."""
         ...
 
+    @property
+    def close_reason(self) -> str:
+        """The reason it gave with it, as far as the server tells."""
+        ...
+
 
 @runtime_checkable
 class WebSocketDestination(Protocol):

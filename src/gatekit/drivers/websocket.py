@@ -25,7 +25,6 @@ from gatekit.errors import ClientDisconnected, UpstreamError
 DENIAL = "websocket.http.response"
 POLICY_VIOLATION = 1008
 ABNORMAL = 1006
-_NORMAL_ENDS = frozenset((1000, 1001, 1005))
 
 
 async def websocket(
@@ -79,13 +78,14 @@ async def _refuse(out: Answer, head: ResponseHead, body: bytes) -> None:
 
 
 def _ended(out: Answer, code: int) -> None:
-    out.finish(finished(101, reason=out.exchange.reason, ours=False) if code in _NORMAL_ENDS else client_gone())
+    """The client ended it. Whatever code it gave was its word to the app; without a close frame it just went away."""
+    out.finish(client_gone() if code == ABNORMAL else finished(101, reason=out.exchange.reason, ours=False))
 
 
 class Session:
     """`core.destination.WebSocketSession` over the server's callables."""
 
-    __slots__ = ("_out", "_receive", "accepted", "closed", "code", "subprotocols")
+    __slots__ = ("_out", "_receive", "accepted", "closed", "code", "reason", "subprotocols")
 
     def __init__(self, out: Answer, receive: Any) -> None:
         self._out = out
@@ -94,6 +94,7 @@ class Session:
         self.accepted = False
         self.closed = False
         self.code = ABNORMAL
+        self.reason = ""
 
     async def accept(self, subprotocol: str | None, headers: RawHeaders) -> None:
         head = ResponseHead(101, list(headers))
@@ -113,6 +114,7 @@ class Session:
         message = await self._receive()
         if message["type"] == "websocket.disconnect":
             self.code = message.get("code", 1005) or 1005
+            self.reason = message.get("reason") or ""
             self.closed = True
             _ended(self._out, self.code)
             return None
@@ -134,6 +136,10 @@ class Session:
     @property
     def close_code(self) -> int:
         return self.code
+
+    @property
+    def close_reason(self) -> str:
+        return self.reason
 
 
 async def _forward(destination: Destination, out: Answer, session: Session) -> None:

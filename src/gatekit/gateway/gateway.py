@@ -34,7 +34,7 @@ from gatekit.gateway.imagined import imagined
 from gatekit.gateway.lifespan import Lifespan
 from gatekit.gateway.loop_thread import SHARED
 from gatekit.gateway.runtime import Runtime
-from gatekit.gateway.system import system_ports
+from gatekit.gateway.system import FETCH, system_ports
 from gatekit.routing.explain import Explanation
 from gatekit.upstream import Pools, make_destination, pool_keys
 
@@ -189,6 +189,7 @@ class Gateway:
     async def aclose(self) -> None:
         """End this loop's jobs and close its upstream connections. The gateway can be used again afterwards."""
         await self.runtime.close_here()
+        await FETCH.aclose()
         loop = asyncio.get_running_loop()
         self._pools.close_loop(loop)
         # The sockets are closed by callbacks that run in the loop's next turn.

@@ -7,9 +7,14 @@ import random
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from gatekit.core.events import Events
-from gatekit.core.ports import Cells, Ports
+from gatekit.core.ports import Cells, Fetched, Ports
+
+if TYPE_CHECKING:
+    from gatekit.clients.fetch import HttpFetch
 
 
 class SystemClock:
@@ -45,6 +50,40 @@ class SystemRandom:
             return fresh[:_SIZE]
 
 
+class SystemFetch:
+    """`Fetch` through the guarded dialer: public addresses over https. The client is loaded when it is first needed."""
+
+    def __init__(self) -> None:
+        self._client: HttpFetch | None = None
+
+    async def __call__(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes | None = None,
+        timeout: float = 5.0,
+    ) -> Fetched:
+        if self._client is None:
+            from gatekit.clients.fetch import HttpFetch
+
+            self._client = HttpFetch()
+        return await self._client(method, url, headers=headers, body=body, timeout=timeout)
+
+    async def aclose(self) -> None:
+        """Close what is open in the running loop."""
+        if self._client is not None:
+            await self._client.aclose()
+
+
+FETCH = SystemFetch()
+"""One for the process; its connections are each loop's own."""
+
+
 def system_ports(*, events: Events | None = None, cells: Cells | None = None) -> Ports:
-    """Ports for production: real time and randomness, in-memory state, locks that threads may contend for."""
-    return Ports(clock=SystemClock(), random=SystemRandom(), events=events, cells=cells, lock=threading.Lock)
+    """Ports for production: real time and randomness, fetching from public addresses, in-memory state, locks that
+    threads may contend for."""
+    return Ports(
+        clock=SystemClock(), random=SystemRandom(), fetch=FETCH, events=events, cells=cells, lock=threading.Lock
+    )

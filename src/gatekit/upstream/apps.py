@@ -299,7 +299,11 @@ class Channel:
         message = None if self.closed or self.gone else await self._session.receive()
         if message is None:
             self.gone = True
-            return {"type": "websocket.disconnect", "code": self._session.close_code, "reason": ""}
+            return {
+                "type": "websocket.disconnect",
+                "code": self._session.close_code,
+                "reason": self._session.close_reason,
+            }
         if isinstance(message, str):
             return {"type": "websocket.receive", "text": message}
         return {"type": "websocket.receive", "bytes": message}

@@ -283,7 +283,7 @@ class Tunnel:
             if isinstance(end, Exception) and not isinstance(end, ClientDisconnected):
                 raise end
         if ends[0] is True or any(isinstance(end, ClientDisconnected) for end in ends):
-            await link.close(session.close_code, "")
+            await link.close(session.close_code, session.close_reason)
         else:
             await session.close(*link.ending)
 
