@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gatekit.testing.clock import FixedRandom, ManualClock, SeededRandom
     from gatekit.testing.exchanges import DoorRefused, MemoryBody, request
     from gatekit.testing.fakes import FakeCounters, FakeFetch, FakeRevocations, FetchCall, test_ports
+    from gatekit.testing.faults import Close, Drip, FaultProxy, Garble, HalfClose, Refuse, Reset, Stall, Truncate
     from gatekit.testing.policies import Run, decide, observe, respond, run
     from gatekit.testing.probes import Log, Probe, Replacing
     from gatekit.testing.responses import ProtocolBroken, TestResponse
@@ -25,24 +26,33 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Answer": "upstream",
+    "Close": "faults",
     "Closes": "wsgi",
     "DoorRefused": "exchanges",
+    "Drip": "faults",
     "FakeCounters": "fakes",
     "FakeFetch": "fakes",
     "FakeRevocations": "fakes",
+    "FaultProxy": "faults",
     "FetchCall": "fakes",
     "FixedRandom": "clock",
+    "Garble": "faults",
+    "HalfClose": "faults",
     "Log": "probes",
     "ManualClock": "clock",
     "MemoryBody": "exchanges",
     "Probe": "probes",
     "ProtocolBroken": "responses",
+    "Refuse": "faults",
     "Replacing": "probes",
+    "Reset": "faults",
     "Run": "policies",
     "SeededRandom": "clock",
     "Seen": "upstream",
+    "Stall": "faults",
     "Suspensions": "suspension",
     "TestResponse": "responses",
+    "Truncate": "faults",
     "Upstream": "upstream",
     "call": "asgi",
     "call_wsgi": "wsgi",
@@ -72,8 +82,9 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "Answer", "Closes", "DoorRefused", "FakeCounters", "FakeFetch", "FakeRevocations", "FetchCall", "FixedRandom",
-    "Log", "ManualClock", "MemoryBody", "Probe", "ProtocolBroken", "Replacing", "Run", "SeededRandom", "Seen",
-    "Suspensions", "TestResponse", "Upstream", "call", "call_wsgi", "decide", "environ", "http_scope",
+    "Answer", "Close", "Closes", "DoorRefused", "Drip", "FakeCounters", "FakeFetch", "FakeRevocations",
+    "FaultProxy", "FetchCall", "FixedRandom", "Garble", "HalfClose", "Log", "ManualClock", "MemoryBody", "Probe",
+    "ProtocolBroken", "Refuse", "Replacing", "Reset", "Run", "SeededRandom", "Seen", "Stall", "Suspensions",
+    "TestResponse", "Truncate", "Upstream", "call", "call_wsgi", "decide", "environ", "http_scope",
     "never_suspends", "observe", "request", "respond", "run", "test_ports", "websocket",
 ]  # fmt: skip
