@@ -195,6 +195,12 @@ class Exchange:
     # -- what goes on, where a policy rewrote it. Matching and authorisation have been done on the original.
 
     @property
+    def target(self) -> tuple[bytes, bytes, bytes | None]:
+        """`target_path`, `target_query` and `target_host` at once."""
+        path, query = self._target_path, self._target_query
+        return self.raw_path if path is None else path, self.query if query is None else query, self._target_host
+
+    @property
     def target_path(self) -> bytes:
         """The path the destination gets: that of the request unless a policy rewrote it."""
         return self.raw_path if self._target_path is None else self._target_path

@@ -72,9 +72,12 @@ class AsgiDriver:
         """Serve one HTTP request. Every coroutine between the server and the wait for the upstream is resumed once for
         every answer, so there are as few of them as the text allows."""
         plan = self._source.plan
-        watches = self._here()
+        watches = self._watches
+        loop = asyncio.get_running_loop()
+        if watches is None or watches.loop is not loop:
+            watches = self._watches = Watches(loop)
         if self._enter is not None:
-            self._enter(watches.loop)
+            self._enter(loop)
         headers = Headers(scope["headers"], shared=True)
         version = scope["http_version"]
         method = scope["method"]
@@ -108,14 +111,6 @@ class AsgiDriver:
             await embed(self.app, out, scope, receive, body, prefix, watches)
         else:
             await answer(out, Reply(500, "router.no_destination"))
-
-    def _here(self) -> Watches:
-        """The watches of the running loop."""
-        watches = self._watches
-        loop = asyncio.get_running_loop()
-        if watches is None or watches.loop is not loop:
-            watches = self._watches = Watches(loop)
-        return watches
 
     async def _websocket(self, scope: Any, receive: Any, send: Any) -> None:
         plan = self._source.plan

@@ -91,7 +91,10 @@ class Watches:
         if task is None:
             raise RuntimeError("an ASGI application must be run by a task of its event loop")
         watch = Watch(receive, body, task)
-        self.add(watch)
+        if self._armed:
+            self._waiting.append(watch)
+        else:
+            self.add(watch)
         return watch
 
     def add(self, watch: Watched) -> None:

@@ -136,15 +136,16 @@ def search(level: Level[T], exchange: Exchange) -> Entry[T] | None:
     """The first entry in rank order that matches in full; its parameters are then on the exchange."""
     plain = level.plain
     if plain is not None:
-        return _in_table(plain, exchange)
+        return search_table(plain, exchange)
     for table in level.for_host(exchange):
-        found = _in_table(table, exchange)
+        found = search_table(table, exchange)
         if found is not None:
             return found
     return None
 
 
-def _in_table(table: Table[T], exchange: Exchange) -> Entry[T] | None:
+def search_table(table: Table[T], exchange: Exchange) -> Entry[T] | None:
+    """`search` in one table, whose host is known to match."""
     path = exchange.path
     method = exchange.method
     leaf = table.static.get(path)

@@ -28,7 +28,7 @@ from typing import Generic, TypeVar
 from gatekit.core.exchange import Exchange
 from gatekit.errors import RouteFailed
 from gatekit.routing.hosts import ANY_HOST, HostPattern
-from gatekit.routing.index import Level, search, walk_all
+from gatekit.routing.index import Level, search, search_table, walk_all
 from gatekit.routing.pattern import PathPattern
 from gatekit.routing.predicates import Predicate, PredicateKind
 
@@ -151,7 +151,8 @@ class Matcher(Generic[T]):
         Raises RouteFailed when a predicate raises before a winner is found.
         """
         for level in self._levels:
-            found = search(level, exchange)
+            plain = level.plain
+            found = search(level, exchange) if plain is None else search_table(plain, exchange)
             if found is not None:
                 return found.rule.value
         return None

@@ -73,6 +73,8 @@ class RoundRobin:
         places = self._places
         if not places:
             return NONE
+        if len(places) == 1:
+            return places[0]
         state = self._state
         with self._lock:
             if self._equal:

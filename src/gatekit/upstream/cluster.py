@@ -79,7 +79,7 @@ class ClusterResponse:
 class Cluster:
     """The destination over a ClusterPlan with endpoints. Serves any number of loops."""
 
-    __slots__ = ("_events", "_local", "_pools", "_sessions", "_targets", "balancer", "name", "plan")
+    __slots__ = ("_events", "_local", "_own_host", "_pools", "_sessions", "_targets", "balancer", "name", "plan")
 
     def __init__(self, plan: ClusterPlan, ports: Ports, pools: Pools) -> None:
         self.name = plan.name
@@ -88,6 +88,7 @@ class Cluster:
         self._events = ports.events
         self._pools = pools
         self._targets = tuple(Target(plan, endpoint) for endpoint in plan.endpoints)
+        self._own_host = plan.host_header == "endpoint"
         self._sessions = [0] * len(plan.endpoints)
         self._local: tuple[asyncio.AbstractEventLoop | None, list[Pool | None]] = (None, [])
 
@@ -97,7 +98,8 @@ class Cluster:
         try:
             target = self._targets[place]
             pool = self._pool(place, target)
-            head, length = request_head(exchange, self._host(exchange, target))
+            host = target.authority if self._own_host else exchange.authority.encode("latin-1")
+            head, length = request_head(exchange, host)
             connection = pool.borrow()
             if length:
                 connection = await self._upload(exchange, pool, connection, head, length)
@@ -130,7 +132,8 @@ class Cluster:
         try:
             if self._sessions[place] > self.plan.max_websockets:
                 raise UpstreamError("upstream.overloaded", "too many WebSockets", status=503)
-            tunnel = Tunnel(target, self._host(exchange, target), self.plan, sweeper)
+            host = target.authority if self._own_host else exchange.authority.encode("latin-1")
+            tunnel = Tunnel(target, host, self.plan, sweeper)
             await tunnel.carry(exchange, session)
         except UpstreamError as error:
             self.failed(place, error)
@@ -151,9 +154,6 @@ class Cluster:
         exchange.backend = self._targets[place].name
         exchange.attempts += 1
         return place
-
-    def _host(self, exchange: Exchange, target: Target) -> bytes:
-        return exchange.authority.encode("latin-1") if self.plan.host_header == "client" else target.authority
 
     def _pool(self, place: int, target: Target) -> Pool:
         """The pool of the running loop. The last loop's are at hand, as long as no reload has retired them."""

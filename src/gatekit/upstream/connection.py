@@ -49,10 +49,9 @@ class Connection(Inflow, asyncio.Protocol):
         self.eof = False
         self.reused = False
         self.write_paused = False
-        self._reset(head_only=False)
+        self._reset()
 
-    def _reset(self, *, head_only: bool) -> None:
-        self._head_only = head_only
+    def _reset(self) -> None:
         self._plain = False
         self._head_bytes = 0
         self._trailer_bytes = 0
@@ -66,7 +65,8 @@ class Connection(Inflow, asyncio.Protocol):
         """Start an exchange; `head_only` says that the answer has no body whatever it says (HEAD)."""
         if self.reused:
             self.clear()
-        self._reset(head_only=head_only)
+            self._reset()
+        self._head_only = head_only
         self.busy = True
 
     @property
@@ -166,7 +166,11 @@ class Connection(Inflow, asyncio.Protocol):
                     self._fail("upstream.bad_response", "head or trailers too large")
         if self.error is not None:
             self.transport.abort()
-        self._notify()
+        waiter = self.waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        if self.alarm is not None and (self.began or self.error is not None):
+            self.alarm.fire()
 
     def eof_received(self) -> bool:
         self.eof = True

@@ -91,7 +91,7 @@ class Inflow:
                 await waiter
             finally:
                 self.waiter = None
-                sweeper.forget(self)
+                sweeper.entries.discard(self)
 
     async def wait(self, deadline: float) -> None:
         """Until something happens. Past the deadline `expire` is called, which must set `error`."""

@@ -27,10 +27,10 @@ class Sweeper:
     """The deadlines of one loop. Not for use from another thread.
 
     `now` is a monotonic clock in seconds. `idle(now)` closes what has been idle for too long and says when it must be
-    called again (infinity: never).
+    called again (infinity: never). `entries` is what is looked at.
     """
 
-    __slots__ = ("_busy", "_idle", "_interval", "_loop", "_timer", "_watched", "now")
+    __slots__ = ("_busy", "_idle", "_interval", "_loop", "_timer", "entries", "now")
 
     def __init__(
         self,
@@ -43,28 +43,28 @@ class Sweeper:
         self.now = now
         self._idle = idle
         self._interval = interval
-        self._watched: set[Expirable] = set()
+        self.entries: set[Expirable] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._busy = False
 
     def watch(self, entry: Expirable) -> None:
         """Look at this entry until it is forgotten."""
-        self._watched.add(entry)
+        self.entries.add(entry)
         if not self._busy:
             self._busy = True
             self._schedule(self._interval)
 
     def forget(self, entry: Expirable) -> None:
-        self._watched.discard(entry)
+        self.entries.discard(entry)
 
     def sweep(self) -> None:
         """Expire what is due now. The timer calls it; a test with its own clock may."""
         now = self.now()
-        for entry in [entry for entry in self._watched if entry.deadline <= now]:
-            if entry in self._watched:
+        for entry in [entry for entry in self.entries if entry.deadline <= now]:
+            if entry in self.entries:
                 entry.expire()
         due = self._idle(now)
-        if self._watched:
+        if self.entries:
             self._schedule(self._interval)
             return
         self._busy = False
@@ -88,7 +88,7 @@ class Sweeper:
     @property
     def watched(self) -> int:
         """How many entries wait."""
-        return len(self._watched)
+        return len(self.entries)
 
     def _schedule(self, delay: float) -> None:
         if self._timer is not None:
