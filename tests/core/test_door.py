@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gatekit.core.door import Door
-from gatekit.core.exchange import Exchange
+from gatekit.core.exchange import Exchange, NoBody
 from gatekit.core.paths import ENCODED_SLASH, SEMICOLON, PathRefused
 from gatekit.core.peers import Trust
 
@@ -227,3 +227,44 @@ def test_a_request_id_is_believed_of_trusted_peers(
     exchange = make_exchange(headers, door=make_door(trust=Trust(trusted)))
     assert exchange.request_id == used
     assert exchange.request_id == used
+
+
+class SomeBody(NoBody):
+    def __init__(self) -> None:
+        super().__init__()
+        self.length = None
+
+
+@pytest.mark.parametrize(
+    ("values", "passes"),
+    [
+        ([b"0"], True),
+        ([b"9" * 18], True),
+        ([b"9" * 19], False),
+        ([b"18446744073709551621"], False),
+        ([b"9" * 5000], False),
+        ([b"+5"], False),
+        ([b"5 5"], False),
+        ([b"0x5"], False),
+        ([b""], False),
+        ([b"5", b"x"], False),
+        ([], True),
+    ],
+)
+def test_se4_a_length_that_some_reader_could_take_for_another(
+    make_exchange: Any, make_door: Doors, values: list[bytes], passes: bool
+) -> None:
+    exchange = make_exchange([HOST, *((b"content-length", value) for value in values)], method="POST")
+    exchange.body = SomeBody()
+    assert enter(make_door(), exchange) == (None if passes else (400, "door.bad_length"))
+
+
+@pytest.mark.parametrize("method", ["CONNECT", "connect"])
+def test_no_tunnels(make_exchange: Any, make_door: Doors, method: str) -> None:
+    assert enter(make_door(), make_exchange(method=method)) == (501, "door.no_tunnel")
+
+
+@pytest.mark.parametrize(("method", "passes"), [("OPTIONS", True), ("GET", False)])
+def test_only_options_asks_for_the_asterisk(make_exchange: Any, make_door: Doors, method: str, passes: bool) -> None:
+    found = enter(make_door(), make_exchange(method=method), b"*")
+    assert found == (None if passes else (400, "door.bad_path"))

@@ -106,7 +106,7 @@ SHAPES = {
     "upload-chunked": Shape("POST", Answer(201), body=(b"one", b"two", b"six")),
     "upload-large": Shape("POST", Answer(201), body=(LARGE[:300_000], LARGE[300_000:])),
     "upload-huge": Shape("POST", Answer(201), body=(HUGE, HUGE)),
-    "put": Shape("PUT", Answer(204), {"content-length": "95"}, (TEXT[:95],)),
+    "put": Shape("PUT", Answer(200), {"content-length": "95"}, (TEXT[:95],)),
     "put-buffered": Shape("PUT", body=(b"one", b"two"), policies=(Probe("buffer", [], needs_body=100),)),
     "post-buffered": Shape("POST", body=b"one", policies=(Probe("buffer", [], needs_body=100),)),
     "early": Shape("POST", Answer(413, body=b"too large"), {"content-length": "900"}, (b"one", b"two"), early=True),

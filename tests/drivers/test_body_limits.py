@@ -206,7 +206,7 @@ def test_a_wsgi_middleware(specs: tuple[Spec, ...]) -> None:
     app = wsgi.Policies(reading_wsgi, *specs, max_body=10)
     assert call_wsgi(app, "POST", "/", body=b"x" * 10).body == b"10"
     assert call_wsgi(app, "POST", "/", body=b"x" * 11).status == 413
-    undeclared = {"wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
+    undeclared = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": ""}
     assert call_wsgi(app, "POST", "/", body=b"x" * 10, extra=undeclared).body == b"10"
     assert call_wsgi(app, "POST", "/", body=b"x" * 11, extra=undeclared).status == 413
     assert SEEN[1:2] == [(413, "body.too_large", Fault.CLIENT)] * len(specs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import replace
 
 import pytest
@@ -245,6 +246,13 @@ async def test_drip(direction: Direction) -> None:
         sender.send(b"0123abcde")
         await receiver.until(lambda peer: peer.got == b"0123abcde")
         assert receiver.pieces == [b"0123", b"ab", b"cd", b"e"]
+
+
+async def test_no_piece_waits_for_the_one_before() -> None:
+    async with wire() as line:
+        await line.connect()
+        accepted = next(iter(line.proxy._open))._accepted
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def test_drip_through_a_gate() -> None:

@@ -16,6 +16,7 @@ from gatekit.upstream.forward import (
     body_length,
     connection_names,
     forward_headers,
+    relocated,
     request_head,
     request_target,
     response_headers,
@@ -380,3 +381,39 @@ def test_tx1_an_outer_gateways_header_is_not_the_clients() -> None:
     names = [name for name, _ in forward_headers(inner, b"h")]
     assert b"x-user" in names
     assert b"x-hop" not in names
+
+
+# -- Location
+
+
+@pytest.mark.parametrize(
+    ("location", "expected"),
+    [
+        (b"http://10.0.0.1:9001/next?a=b#c", b"http://shop.example/next?a=b#c"),
+        (b"https://10.0.0.1:9001", b"http://shop.example"),
+        (b"HTTP://10.0.0.1:9001?x", b"http://shop.example?x"),
+        (b"/next", b"/next"),
+        (b"//10.0.0.1:9001/next", b"//shop.example/next"),
+        (b"http://10.0.0.1:9001.evil.example/", b"http://10.0.0.1:9001.evil.example/"),
+        (b"http://elsewhere.example/", b"http://elsewhere.example/"),
+        (b"http://u@10.0.0.1:9001/", b"http://u@10.0.0.1:9001/"),
+        (b"ftp://10.0.0.1:9001/", b"ftp://10.0.0.1:9001/"),
+    ],
+)
+def test_se11_a_location_does_not_name_the_upstream(location: bytes, expected: bytes) -> None:
+    exchange = request("GET", "http://shop.example/a")
+    headers = [(b"a", b"1"), (b"location", location)]
+    relocated(302, headers, b"10.0.0.1:9001", exchange)
+    assert headers == [(b"a", b"1"), (b"location", expected)]
+
+
+def test_a_location_is_left_alone_where_the_upstream_knew_the_clients_host_or_redirects_nobody() -> None:
+    exchange = request("GET", "https://shop.example/a")
+    for status, sent, location in [(200, b"up", b"http://up/"), (302, b"shop.example", b"http://shop.example/x")]:
+        headers = [(b"location", location)]
+        relocated(status, headers, sent, exchange)
+        assert headers == [(b"location", location)]
+    exchange.rewrite(host="inner.example")
+    headers = [(b"location", b"http://inner.example/x")]
+    relocated(302, headers, b"up", exchange)
+    assert headers == [(b"location", b"https://shop.example/x")]

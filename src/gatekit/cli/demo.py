@@ -158,7 +158,7 @@ async def serving(gateway: Gateway, listening: socket.socket) -> AsyncIterator[a
             await super().startup(sockets)
             ready.set()
 
-    server = Server(uvicorn.Config(gateway, log_level="warning", access_log=False))
+    server = Server(uvicorn.Config(gateway, log_level="warning", access_log=False, proxy_headers=False))
     task = asyncio.create_task(server.serve([listening]))
     waiting = asyncio.create_task(ready.wait())
     await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from gatekit.core.headers import is_length
 from gatekit.core.paths import PathRefused, canonical, check_query, is_plain
 from gatekit.core.peers import Trust, parse_address
 from gatekit.core.verdict import Reply
@@ -80,10 +81,18 @@ class Door:
         if not good or b"\n" in text or b"\r" in text or b"\x00" in text:
             return Reply(400, "door.bad_header", "A header name or value holds a character that may not be there.")
         method = exchange.method
-        if method not in _METHODS and not _METHOD.fullmatch(method):
-            return Reply(400, "door.bad_method", "The method is not a token.")
+        if method not in _METHODS:
+            if not _METHOD.fullmatch(method):
+                return Reply(400, "door.bad_method", "The method is not a token.")
+            if method.upper() == "CONNECT":
+                # What follows its 2xx is no body: an upstream that opens a tunnel would take the next request for data.
+                return Reply(501, "door.no_tunnel", "No tunnels are opened here.")
         if names.count(b"host") != 1:
             return Reply(400, "door.bad_host", "The request must have exactly one Host header.")
+        if exchange.body.length != 0 and not all(
+            is_length(pair[1]) for pair in headers if pair[0] == b"content-length"
+        ):
+            return Reply(400, "door.bad_length", "The Content-Length is not a length.")
         host = headers[names.index(b"host")][1]
         found = _authorities.get(host) or _authority(host)
         if found is None:
@@ -94,6 +103,8 @@ class Door:
         try:
             if is_plain(raw_path):
                 exchange.path, exchange.raw_path, exchange.path_marks = raw_path.decode("ascii"), raw_path, 0
+            elif raw_path == b"*" and method != "OPTIONS":
+                raise PathRefused("only OPTIONS asks for the asterisk")
             else:
                 exchange.path, exchange.raw_path, exchange.path_marks = canonical(
                     raw_path, merge_slashes=self.merge_slashes

@@ -33,12 +33,22 @@ def encode_value(value: str | bytes) -> bytes:
     return raw.strip(b" \t")
 
 
-def fold(name: bytes) -> bytes:
-    """One spelling for names that some server or framework takes for the same: case, `_` and `.` against `-`.
+_FOLDED = bytes(c if 48 <= c <= 57 or 97 <= c <= 122 else 45 for c in range(256))
 
-    WSGI maps `X-User-Id` and `X_User_Id` to one key; proxies have been bypassed with `X.User.Id`.
+
+def fold(name: bytes) -> bytes:
+    """One spelling for names that some server or framework takes for the same: case, and `-` for whatever is neither
+    letter nor digit.
+
+    WSGI maps `X-User-Id` and `X_User_Id` to one key; proxies have been bypassed with `X.User.Id`; CGI servers have made
+    one key of any such character.
     """
-    return name.lower().replace(b"_", b"-").replace(b".", b"-")
+    return name.lower().translate(_FOLDED)
+
+
+def is_length(value: bytes) -> bool:
+    """Whether it is a Content-Length that every reader takes for the same number: digits, and far from 2^63."""
+    return value.isdigit() and len(value) <= 18
 
 
 class Headers:

@@ -78,7 +78,8 @@ class AsgiDriver:
             watches = self._watches = Watches(loop)
         if self._enter is not None:
             self._enter(loop)
-        headers = Headers(scope["headers"], shared=True)
+        # A list of our own: uvicorn (httptools) appends the trailers of a request that is under way to the server's.
+        headers = Headers(list(scope["headers"]), shared=True)
         version = scope["http_version"]
         method = scope["method"]
         body = AsgiBody(receive, *declared_length(headers, method, version), plan.door.min_body_rate)
@@ -120,7 +121,7 @@ class AsgiDriver:
         body = AsgiBody(receive, 0)
         body.done = True
         exchange = Exchange(
-            "websocket", "GET", scope.get("scheme", "ws"), Headers(scope["headers"], shared=True),
+            "websocket", "GET", scope.get("scheme", "ws"), Headers(list(scope["headers"]), shared=True),
             client[0] if client else None, scope.get("http_version", "1.1"), scope, plan.door, body, self._now(),
         )  # fmt: skip
         prefix, pipeline = _admit(plan, exchange, scope)

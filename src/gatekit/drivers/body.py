@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from gatekit.core.door import BODY_GRACE
-from gatekit.core.headers import Headers
+from gatekit.core.headers import Headers, is_length
 from gatekit.errors import BodyRefused, ClientDisconnected
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ def declared_length(headers: Headers, method: str, http_version: str) -> tuple[i
     if b"transfer-encoding" in found:
         return None, True
     value = found.get(b"content-length")
-    if value is not None and value.isdigit():
-        return int(value), True
+    if value is not None:
+        # One that is no length is refused at the door.
+        return int(value) if is_length(value) else None, True
     return (0, True) if method in _NO_BODY and http_version in ("1.1", "1.0") else (None, False)
 
 

@@ -80,7 +80,7 @@ class WsgiDriver:
         if destination is not None:
             if self._loop_thread is None:
                 raise RuntimeError("this driver was built without a loop thread and cannot forward")
-            return forward(destination, out, start_response, self._loop_thread())
+            return forward(destination, out, body, start_response, self._loop_thread())
         assert self.app is not None
         inner = inner_environ(exchange, environ, stack, raw_headers, body)
         limited = body.limit is not None and body.length is None

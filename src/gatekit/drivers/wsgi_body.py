@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
 from typing import Any
 
+from gatekit.core.headers import is_length
 from gatekit.errors import BodyRefused, ClientDisconnected
 
 _PART = 64 * 1024
@@ -18,24 +20,36 @@ class WsgiBody:
     server's stream blocks.
     """
 
-    __slots__ = ("_count", "_input", "_left", "data", "kept", "length", "limit")
+    __slots__ = ("_abandoned", "_count", "_input", "_left", "_reading", "data", "kept", "length", "limit")
 
     def __init__(self, environ: dict[str, Any]) -> None:
         self._input = environ["wsgi.input"]
         declared = environ.get("CONTENT_LENGTH") or ""
-        self.length: int | None = int(declared) if declared.isdigit() else 0
-        if not declared and (environ.get("wsgi.input_terminated") or environ.get("HTTP_TRANSFER_ENCODING")):
+        coded = environ.get("HTTP_TRANSFER_ENCODING")
+        # HTTP/1 without either header has no body (RFC 9112 section 6.3); later versions need neither.
+        framed = coded or not environ.get("SERVER_PROTOCOL", "HTTP/1.1").startswith("HTTP/1")
+        self.length: int | None = 0
+        if declared:
+            # One that is no length is refused at the door.
+            self.length = int(declared) if is_length(declared.encode("latin-1", "replace")) else None
+        elif framed and environ.get("wsgi.input_terminated"):
             # Only a server that marks the end of its stream can be read without a declared length.
-            self.length = None if environ.get("wsgi.input_terminated") else 0
+            self.length = None
         self._left = self.length
         self._count = 0
+        self._reading = threading.Lock()
+        self._abandoned = False
         self.limit: int | None = None
         self.data: bytes | None = None
         self.kept = b""
 
     def _pull(self, size: int) -> bytes:
         size = size if self._left is None else min(size, self._left)
-        part: bytes = self._input.read(size) if size else b""
+        try:
+            part: bytes = self._input.read(size) if size else b""
+        except Exception as error:
+            # The server's own complaint about chunks that are none, or about a client that left.
+            raise BodyRefused(400, "body.unreadable") from error
         if self._left is not None:
             if size and not part:
                 raise ClientDisconnected("the client went away before its request was read")
@@ -68,10 +82,21 @@ class WsgiBody:
             return part
         if self._left == 0:
             return b""
-        return await asyncio.get_running_loop().run_in_executor(None, self._pull, _PART)
+        return await asyncio.get_running_loop().run_in_executor(None, self._pull_apart)
+
+    def _pull_apart(self) -> bytes:
+        with self._reading:
+            return b"" if self._abandoned else self._pull(_PART)
 
     def abandon(self) -> None:
-        pass
+        self._abandoned = True
+
+    def settle(self) -> None:
+        """Let no worker read any more, and wait for one that does: the server is about to read the next request from
+        the same connection."""
+        self._abandoned = True
+        with self._reading:
+            pass
 
     def rest(self) -> io.BufferedReader:
         """A stream of what was read already and then of what the server still has."""

@@ -11,6 +11,7 @@ from gatekit.core.outcome import Fault
 from gatekit.drivers.answer import Answer
 from gatekit.drivers.forward import broken
 from gatekit.drivers.wsgi_answer import Parts, answer, gone, status_line, text_headers, whole
+from gatekit.drivers.wsgi_body import WsgiBody
 from gatekit.errors import ClientDisconnected, ResponseTruncated, UpstreamError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class LoopThread(Protocol):
 
 
 def forward(
-    destination: Destination, out: Answer, start_response: StartResponse, loop_thread: LoopThread
+    destination: Destination, out: Answer, body: WsgiBody, start_response: StartResponse, loop_thread: LoopThread
 ) -> Iterable[bytes]:
     """Ask a destination by way of the loop thread; its answer is read there part by part."""
     try:
@@ -41,16 +42,17 @@ def forward(
         loop_thread.call(response.close)
         return whole(out, *replaced, start_response)
     start_response(status_line(head.status), text_headers(head.raw))
-    return Parts(out, _Upstream(out, response, loop_thread), filters=True)
+    return Parts(out, _Upstream(out, response, body, loop_thread), filters=True)
 
 
 class _Upstream:
     """The parts of a destination's answer."""
 
-    __slots__ = ("_end", "_loop_thread", "_out", "_response", "_shut")
+    __slots__ = ("_body", "_end", "_loop_thread", "_out", "_response", "_shut")
 
-    def __init__(self, out: Answer, response: Response, loop_thread: LoopThread) -> None:
+    def __init__(self, out: Answer, response: Response, body: WsgiBody, loop_thread: LoopThread) -> None:
         self._out = out
+        self._body = body
         self._response = response
         self._loop_thread = loop_thread
         self._end = False
@@ -82,3 +84,4 @@ class _Upstream:
         if not self._shut:
             self._shut = True
             self._loop_thread.call(self._response.close)
+            self._body.settle()

@@ -229,6 +229,8 @@ class FaultProxy:
             # The client has gone again.
             return
         accepted.setblocking(False)
+        # asyncio does so only for sockets whose protocol number it knows. Without it pieces wait for each other.
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connections += 1
         line = Line(accepted, self._changed.set)
         self.carried.append(line.carried)

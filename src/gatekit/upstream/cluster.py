@@ -20,7 +20,7 @@ from gatekit.errors import BodyRefused, UpstreamError
 from gatekit.upstream.balance import make_balancer
 from gatekit.upstream.connection import Connection
 from gatekit.upstream.dial import Target
-from gatekit.upstream.forward import CHUNKED, request_head, response_headers, response_trailers
+from gatekit.upstream.forward import CHUNKED, relocated, request_head, response_headers, response_trailers
 from gatekit.upstream.pool import Pool, Pools
 from gatekit.upstream.sweep import Alarm
 from gatekit.upstream.websocket import Tunnel
@@ -115,7 +115,10 @@ class Cluster:
                         raise
                     connection.abort()
                     connection = await self._again(pool, head, exchange.method)
-            return ClusterResponse(self, place, pool, connection)
+            response = ClusterResponse(self, place, pool, connection)
+            if response.status > 200:
+                relocated(response.status, response.headers, host, exchange)
+            return response
         except BaseException as error:
             if connection is not None:
                 connection.abort()

@@ -147,6 +147,8 @@ class Connection(Inflow, asyncio.Protocol):
             self.received = True
             # Asking the parser for the version makes a string. What begins like this and fits a head needs no look.
             self._plain = data.startswith(b"HTTP/1.1 ") and len(data) <= MAX_HEAD
+        elif not self.began:
+            self._plain = False
         buffered = self.buffered
         parser = self._parser
         assert parser is not None

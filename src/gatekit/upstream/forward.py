@@ -31,15 +31,18 @@ HOP_BY_HOP: Final = frozenset(
 _NOT_RELAYED: Final = HOP_BY_HOP | {b"content-length"}
 # With a 304 a length may be sent (RFC 9110 section 8.6), and servers then wait for a body that does not come.
 _BODILESS: Final = (204, 304)
+_LOCATING: Final = frozenset({201, 202, 300, 301, 302, 303, 305, 307, 308})
 _PLAIN_CONNECTION: Final = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
 
 _PASS, _DROP, _FORWARDING, _CONNECTION, _TE = range(5)
 _REMADE = frozenset({b"content-length", b"expect", b"host", b"x-request-id"})
 _WEBSOCKET = b"sec-websocket-"
 _FORWARDING_NAMES = frozenset({b"forwarded", b"via", b"x-real-ip"})
+_FORWARDING_PREFIXES = (b"x-forwarded-", b"x-ssl-")
 _KINDS_KEPT = 1024
 _CONTENT_IS_EXPECTED = frozenset({"PATCH", "POST", "PUT"})
 _NOT_IN_TRAILERS = HOP_BY_HOP | _REMADE | {b"authorization", b"content-encoding", b"content-type", b"set-cookie"}
+_ABSOLUTE = re.compile(rb"(https?:|)//([^/?#]*)", re.IGNORECASE)
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _PSEUDONYM = b"gatekit"
 
@@ -185,6 +188,25 @@ def response_headers(status: int, raw: RawHeaders) -> RawHeaders:
     return out
 
 
+def relocated(status: int, headers: RawHeaders, sent: bytes, exchange: Exchange) -> None:
+    """Let a Location that names the host which the destination was sent name the one that the client asked for.
+
+    An upstream that makes absolute URLs of its Host header would otherwise tell every client its address.
+    """
+    if status not in _LOCATING:
+        return
+    asked = exchange.authority.encode("latin-1")
+    host = exchange.target_host or sent
+    if host == asked:
+        return
+    for place, (name, value) in enumerate(headers):
+        if name == b"location":
+            found = _ABSOLUTE.match(value)
+            if found is not None and found[2].lower() == host.lower():
+                scheme = found[1] and (b"https:" if exchange.scheme == "https" else b"http:")
+                headers[place] = (name, b"%b//%b%b" % (scheme, asked, value[found.end() :]))
+
+
 def response_trailers(raw: RawHeaders) -> RawHeaders:
     """The trailer fields that may travel on: none that frame, route or authenticate (RFC 9110 section 6.5.1)."""
     return [pair for pair in raw if pair[0] not in _NOT_IN_TRAILERS]
@@ -199,7 +221,7 @@ def connection_names(values: list[bytes]) -> frozenset[bytes]:
 def _kind(name: bytes) -> int:
     """What becomes of a header of that name. Spellings that somebody could take for one of ours are dropped."""
     folded = fold(name)
-    forwarding = folded in _FORWARDING_NAMES or folded.startswith(b"x-forwarded-")
+    forwarding = folded in _FORWARDING_NAMES or folded.startswith(_FORWARDING_PREFIXES)
     if folded != name:
         kind = _DROP if forwarding or folded in HOP_BY_HOP or folded in _REMADE else _PASS
     elif forwarding:

@@ -14,7 +14,14 @@ from gatekit.core.exchange import Exchange
 from gatekit.core.headers import RawHeaders
 from gatekit.core.plan import ClusterPlan
 from gatekit.errors import BodyRefused, ClientDisconnected, UpstreamError
-from gatekit.upstream.forward import add_framing, body_length, forward_headers, request_target, response_headers
+from gatekit.upstream.forward import (
+    add_framing,
+    body_length,
+    forward_headers,
+    relocated,
+    request_target,
+    response_headers,
+)
 from gatekit.upstream.pool import Pools
 from gatekit.upstream.sweep import Alarm, Sweeper
 
@@ -134,9 +141,11 @@ class HttpxTransport:
         except Exception as error:
             raise _translated(error) from error
         try:
-            return TransportResponse(
+            answer = TransportResponse(
                 response, sweeper, self._plan.idle_timeout, self.closing, no_body=exchange.method == "HEAD"
             )
+            relocated(answer.status, answer.headers, request.headers.raw[0][1], exchange)
+            return answer
         except UpstreamError:
             close_later(response, self.closing)
             raise

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatekit.core.door import Door
-from gatekit.core.exchange import Exchange
+from gatekit.core.exchange import Exchange, NoBody
 from gatekit.core.headers import Headers
 from gatekit.core.paths import ENCODED_SLASH
 from gatekit.core.policy import Stage, ValidationError
@@ -164,7 +164,7 @@ def test_a_query_that_a_policy_took_out_stays_out(request_to: Requests) -> None:
 def test_two_leading_slashes_name_no_other_host() -> None:
     door = Door(random=None, merge_slashes=False)  # type: ignore[arg-type]
     exchange = Exchange(
-        "http", "GET", "http", Headers([(b"host", b"a")]), None, "1.1", {}, door, None, 0.0  # type: ignore[arg-type]
+        "http", "GET", "http", Headers([(b"host", b"a")]), None, "1.1", {}, door, NoBody(), 0.0
     )  # fmt: skip
     assert door.admit(exchange, b"//evil.example/x", b"") is None
     assert location(Redirect(prefix=("/", "")).bind().decide(exchange)) == "/evil.example/x"
@@ -185,7 +185,7 @@ def test_se11_no_request_can_choose_the_host_it_is_sent_to(target: str, merge: b
     door = Door(random=None, merge_slashes=merge, allowed_marks=15)  # type: ignore[arg-type]
     for spec, host in ((Redirect(prefix=("/", "")), "shop.example"), (Redirect(host="example.org"), "example.org")):
         exchange = Exchange(
-            "http", "GET", "http", Headers([(b"host", b"shop.example")]), None, "1.1", {}, door, None, 0.0  # type: ignore[arg-type]
+            "http", "GET", "http", Headers([(b"host", b"shop.example")]), None, "1.1", {}, door, NoBody(), 0.0
         )  # fmt: skip
         exchange.refusal = door.admit(exchange, path.encode(), query.encode())
         reply = spec.bind().decide(exchange)
