@@ -106,7 +106,7 @@ CADDY = Braced("""
     persist_config off
     skip_install_trust
     servers {
-        protocols h1
+        protocols h1 h2
     }
     log {
         level ERROR
