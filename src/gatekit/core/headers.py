@@ -6,7 +6,7 @@ Sources: RFC 9110 section 5 (field syntax), RFC 9112 section 5. Text is Latin-1,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -100,6 +100,13 @@ class Headers:
         """`set` for what `encode_name` and `encode_value` have made already."""
         raw = [pair for pair in self.raw if pair[0] != key]
         raw.append((key, encoded))
+        self.raw = raw
+        self._shared = False
+
+    def put_all(self, told: Mapping[bytes, bytes]) -> None:
+        """`put` for each of these, in one pass."""
+        raw = [pair for pair in self.raw if pair[0] not in told]
+        raw += told.items()
         self.raw = raw
         self._shared = False
 

@@ -167,9 +167,8 @@ class Pipeline:
     ) -> tuple[Reply | None, int]:
         if not self.responds:
             # What an inner policy queued comes first, so that an outer one's word is the last.
-            for owner, name, value in queue if len(queue) < 2 else sorted(queue, key=_by_owner):
-                if owner < entered:
-                    head.put(name, value)
+            told = {name: value for owner, name, value in sorted(queue, key=_by_owner) if owner < entered}
+            head.put_all(told)
             return None, 0
         steps = {step.index: step for step in self.responds}
         for index in range(entered - 1, -1, -1):

@@ -34,7 +34,7 @@ class LocalCounters:
     """`Counters` in memory, for at most `max_keys` keys and limits.
 
     Where room is needed, the key that was asked about least recently goes; one that is out of quota goes only when all
-    are. A bucket that has filled up again is not kept: it is as good as a new one.
+    are.
     """
 
     __slots__ = ("_buckets", "_clock", "_guard")
@@ -51,7 +51,7 @@ class LocalCounters:
     def take_now(self, asks: Sequence[Ask]) -> Sequence[Taken]:
         """`take`, which has nothing to wait for."""
         if len(asks) == 1:
-            return (self._take_one(*asks[0]),)
+            return (self.take_one(*asks[0]),)
         buckets = self._buckets
         # The time is read inside, so that it does not go back between threads.
         with self._guard:
@@ -68,23 +68,34 @@ class LocalCounters:
                     continue
                 else:
                     wait = answer.retry_after
-                bucket.limited_until = now + wait
-                buckets.put((key, amount, period), bucket, now, answer.reset_after)
+                bucket.limited_until = now + wait if wait else 0.0
+                buckets.put((key, amount, period), bucket, now)
         return answers
 
-    def _take_one(self, key: str, amount: int, period: float, cost: int) -> Taken:
+    def take_one(self, key: str, amount: int, period: float, cost: int) -> Taken:
+        """The answer to one ask."""
         buckets, name = self._buckets, (key, amount, period)
         with self._guard:
             now = self._clock.monotonic()
-            bucket = buckets.get(name, now) or _Bucket(amount, period)
-            answer = bucket.take(cost, now)
-            if not answer.allowed:
-                bucket.limited_until = now + answer.retry_after
-            elif answer.remaining < cost:
-                bucket.limited_until = now + bucket.look(cost, now).retry_after
-            else:
-                bucket.limited_until = now
-            buckets.put(name, bucket, now, answer.reset_after)
+            bucket = buckets.get(name, now)
+            if bucket is None:
+                bucket = _Bucket(amount, period)
+            elif not bucket.limited_until:
+                # The usual case: it was not limited and is not now, so it stays where looking it up has put it.
+                answer = bucket.take(cost, now)
+                if answer.allowed and answer.remaining >= cost:
+                    return answer
+                return self._put(name, bucket, answer, cost, now)
+            return self._put(name, bucket, bucket.take(cost, now), cost, now)
+
+    def _put(self, name: tuple[str, int, float], bucket: _Bucket, answer: Taken, cost: int, now: float) -> Taken:
+        if not answer.allowed:
+            bucket.limited_until = now + answer.retry_after
+        elif answer.remaining < cost:
+            bucket.limited_until = now + bucket.look(cost, now).retry_after
+        else:
+            bucket.limited_until = 0.0
+        self._buckets.put(name, bucket, now)
         return answer
 
     def __len__(self) -> int:

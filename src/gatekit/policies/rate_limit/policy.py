@@ -124,14 +124,27 @@ class RateLimitPolicy:
 class LocalRateLimitPolicy(RateLimitPolicy):
     """The same over counters in this process: there is nothing to wait for, so `decide` is a plain function."""
 
-    __slots__ = ("_local",)
+    __slots__ = ("_first", "_local")
 
     def __init__(self, spec: RateLimit, ports: Ports) -> None:
         super().__init__(spec, ports)
         self._local = _local(spec, ports)
+        self._first = self._names[0].decode("ascii")
 
     def decide(self, exchange: Exchange) -> Reply | None:  # type: ignore[override]
-        return self._told(exchange, self._local.take_now(self._asks(exchange)))
+        if len(self._quotas) > 1:
+            return self._told(exchange, self._local.take_now(self._asks(exchange)))
+        quota = self._quotas[0]
+        key = self._prefix + self._key(exchange)
+        taken = self._local.take_one(key, quota.amount, quota.period, self._cost)
+        if not taken.allowed:
+            return self._exceeded((taken,))
+        if self._headers:
+            exchange.respond_put(b"ratelimit-policy", self._policies)
+            # Text put together and encoded takes half the time that formatting bytes does.
+            left = f"{self._first}{taken.remaining};t={ceil(taken.reset_after)}"
+            exchange.respond_put(b"ratelimit", left.encode("ascii"))
+        return None
 
 
 def _local(spec: RateLimit, ports: Ports) -> LocalCounters:
