@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gatekit.core import door as door_module
 from gatekit.core.door import Door
 from gatekit.core.exchange import Exchange, NoBody
 from gatekit.core.paths import ENCODED_SLASH, SEMICOLON, PathRefused
@@ -268,3 +269,20 @@ def test_no_tunnels(make_exchange: Any, make_door: Doors, method: str) -> None:
 def test_only_options_asks_for_the_asterisk(make_exchange: Any, make_door: Doors, method: str, passes: bool) -> None:
     found = enter(make_door(), make_exchange(method=method), b"*")
     assert found == (None if passes else (400, "door.bad_path"))
+
+
+def test_what_is_remembered_is_bounded(make_exchange: Any, make_door: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    for bound in ("_good_names", "_authorities"):
+        monkeypatch.setattr(door_module, bound, type(getattr(door_module, bound))())
+    monkeypatch.setattr(door_module, "_KEPT", 3)
+    door = make_door()
+    for number in range(9):
+        exchange = make_exchange([(b"host", b"h%d.example" % number), (b"x-%d" % number, b"1")])
+        assert enter(door, exchange) is None
+        assert exchange.host == f"h{number}.example"
+    assert (len(door_module._good_names), len(door_module._authorities)) == (3, 3)
+    long = make_exchange([HOST, (b"x" * 200, b"1")])
+    assert enter(door, long) is None
+    assert b"x" * 200 not in door_module._good_names
+    bad = make_exchange([HOST, (b"x y", b"1")])
+    assert enter(door, bad) == (400, "door.bad_header")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gatekit.core.events import Events
+from gatekit.core.exchange import NoBody
 from gatekit.core.identity import ANONYMOUS, Identity
 from gatekit.core.outcome import Fault
 from gatekit.core.paths import PathRefused
@@ -153,3 +154,19 @@ def test_an_inner_exchange_without_route_and_facts_leaves_the_outer_ones(make_ex
     assert (outer.route, outer.facts) == (ROUTE, {"plan": "gold"})
     outer.report()
     assert repr(ROUTE) == "RoutePlan('orders')"
+
+
+async def test_a_request_without_a_body_has_nothing_to_read_or_to_leave() -> None:
+    body = NoBody()
+    assert (body.data, body.length, body.limit) == (b"", 0, None)
+    body.abandon()
+    assert (await body.read(), await body.buffer(1)) == (b"", b"")
+
+
+def test_the_target_at_once_is_the_same_as_part_by_part(make_exchange: Any) -> None:
+    exchange = make_exchange()
+    exchange.raw_path, exchange.query = b"/a", b"b"
+    assert exchange.target == (b"/a", b"b", None)
+    exchange.rewrite(path=b"/c/../d", query=b"e", host="h.example")
+    assert exchange.target == (b"/d", b"e", b"h.example")
+    assert exchange.target == (exchange.target_path, exchange.target_query, exchange.target_host)

@@ -116,6 +116,9 @@ def test_headers_tell_the_limit_and_what_is_left(clock: MovingClock, ports: Port
 
 
 def test_headers_can_be_left_out(ports: Ports, exchange: Make, ask: AskFor) -> None:
+    two = exchange()
+    assert ask(RateLimit(["1/minute", "9/hour"], headers=False).bind(ports), two) is None
+    assert two.queue is None
     policy = RateLimit("1/minute", headers=False).bind(ports)
     passed = exchange()
     assert ask(policy, passed) is None
