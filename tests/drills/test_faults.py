@@ -15,12 +15,16 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from gatekit.testing import TestResponse
 from gatekit.testing.faults import Close, Direction, Drip, Fault, Garble, HalfClose, Refuse, Reset, Stall, Truncate
 
-from .drill import Case, reference_of, run, run_without_a_port
+from .drill import Case, reference_of, run, run_queued, run_without_a_port
 from .shapes import SHAPES
 
 DRAWN = sorted(SHAPES.keys() - {"upload-huge"})
 """What is drawn from; the huge one would take all the time."""
+HONEST = [shape for shape in DRAWN if shape != "surplus"]
+"""Without the upstream that sends more than it said: what comes late is taken for the answer to a request that has been
+sent meanwhile, and over one connection nobody can tell."""
 OK = len(b"HTTP/1.1 200 OK\r\n")
+INTERIM = len(b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n")
 LENGTH = OK + len(b"content-length: ")
 
 
@@ -63,17 +67,22 @@ def garbles(draw: DrawFn, shape: str) -> Fault:
     direction, after, left = draw(points(shape))
     after, left = (after, left) if left else (after - 1, 1)
     if draw(st.booleans()):
-        return Garble(direction, after, draw(st.integers(1, 255)), count=draw(st.integers(1, min(left, 4))))
-    # What framing is made of.
-    replacement = draw(st.text("0159afHT/., :\r\n", min_size=1, max_size=min(left, 3)))
-    return Garble(direction, after, replace=replacement.encode())
+        fault = Garble(direction, after, draw(st.integers(1, 255)), count=draw(st.integers(1, min(left, 4))))
+    else:
+        # What framing is made of.
+        replacement = draw(st.text("0159afHT/., :\r\n", min_size=1, max_size=min(left, 3)))
+        fault = Garble(direction, after, replace=replacement.encode())
+    return fault
 
 
 @st.composite
-def cases(draw: DrawFn, faults: Callable[[str], SearchStrategy[Fault]]) -> Case:
-    shape = draw(st.sampled_from(DRAWN))
+def cases(
+    draw: DrawFn, faults: Callable[[str], SearchStrategy[Fault]], shapes: list[str] = DRAWN, kept: bool = True
+) -> Case:
+    """`kept`: the connection may be one that has served already."""
+    shape = draw(st.sampled_from(shapes))
     fault = draw(faults(shape))
-    warm = (fault.direction == "response" or fault.after > 0) and draw(st.booleans())
+    warm = kept and (fault.direction == "response" or fault.after > 0) and draw(st.booleans())
     return Case(shape, fault, warm, draw(st.none() | drips(shape)))
 
 
@@ -81,6 +90,12 @@ def cases(draw: DrawFn, faults: Callable[[str], SearchStrategy[Fault]]) -> Case:
 @drill(350)
 def test_a_connection_that_is_cut_anywhere(case: Case) -> None:
     run(case)
+
+
+@given(case=cases(cuts, HONEST, kept=False))
+@drill(100)
+def test_a_request_that_waits_behind_one_that_is_cut(case: Case) -> None:
+    run_queued(case)
 
 
 @given(case=cases(stalls))

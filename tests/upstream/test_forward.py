@@ -320,6 +320,7 @@ def test_a_handshake_has_no_websocket_headers_of_another_hop() -> None:
         pytest.param(200, [(b"content-length", b"5"), (b"transfer-encoding", b"chunked")], [], id="chunked"),
         pytest.param(204, [(b"content-length", b"0"), (b"a", b"1")], [(b"a", b"1")], id="204"),
         pytest.param(304, [(b"content-length", b"9")], [], id="304"),
+        pytest.param(205, [(b"content-length", b"9")], [(b"content-length", b"0")], id="205"),
     ],
 )
 def test_tx1_response_headers(status: int, raw: Any, expected: Any) -> None:

@@ -58,19 +58,11 @@ class AsgiDriver:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        kind = scope["type"]
-        if kind == "http":
-            await self.http(scope, receive, send)
-        elif kind == "websocket":
-            await self._websocket(scope, receive, send)
-        elif self.app is not None:
-            await self.app(scope, receive, send)
-        else:
-            raise RuntimeError(f"this gateway does not serve scopes of type {kind!r}")
-
-    async def http(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve one HTTP request. Every coroutine between the server and the wait for the upstream is resumed once for
-        every answer, so there are as few of them as the text allows."""
+        """Serve one scope. Every coroutine between the server and the wait for the upstream is resumed once for every
+        answer, so there are as few of them as the text allows."""
+        if scope["type"] != "http":
+            await self.other(scope, receive, send)
+            return
         plan = self._source.plan
         watches = self._watches
         loop = asyncio.get_running_loop()
@@ -112,6 +104,16 @@ class AsgiDriver:
             await embed(self.app, out, scope, receive, body, prefix, watches)
         else:
             await answer(out, Reply(500, "router.no_destination"))
+
+    async def other(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve a scope that is no HTTP request."""
+        kind = scope["type"]
+        if kind == "websocket":
+            await self._websocket(scope, receive, send)
+        elif self.app is not None:
+            await self.app(scope, receive, send)
+        else:
+            raise RuntimeError(f"this gateway does not serve scopes of type {kind!r}")
 
     async def _websocket(self, scope: Any, receive: Any, send: Any) -> None:
         plan = self._source.plan

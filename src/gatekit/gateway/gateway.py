@@ -46,7 +46,7 @@ Source = GatewayConfig | Mapping[str, Any] | Document | str | os.PathLike[str]
 of a provider."""
 
 
-class Gateway:
+class Gateway(AsgiDriver):
     """A gateway: policies, routes and the clusters they lead to. An ASGI application: `uvicorn module:gateway`.
 
     Raises ConfigRefused with every finding when the configuration cannot be. `app` serves what no route matches
@@ -82,8 +82,7 @@ class Gateway:
         self._generations.add(self.plan)
         self._pooled: set[Hashable] = {key for plan in self.plan.cluster_plans for key in pool_keys(plan)}
         self.runtime = Runtime(lambda: self.plan.jobs, lost=self._pools.close_loop, forked=self._pools.reset_after_fork)
-        self._driver = AsgiDriver(self, now=self._ports.clock.monotonic, app=app, enter=self.runtime.enter)
-        self._app = app
+        super().__init__(self, now=self._ports.clock.monotonic, app=app, enter=self.runtime.enter)
 
     @classmethod
     def from_config(cls, source: Source, **options: Any) -> Gateway:
@@ -105,14 +104,11 @@ class Gateway:
         """The configuration in force, as it was asked for."""
         return self.plan.config
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        kind = scope["type"]
-        if kind == "http":
-            await self._driver.http(scope, receive, send)
-        elif kind == "lifespan":
+    async def other(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
         else:
-            await self._driver(scope, receive, send)
+            await super().other(scope, receive, send)
 
     def wsgi(self, app: WSGIApplication | None = None) -> WsgiDriver:
         """The same gateway as a WSGI application, in front of `app` if there is one; it forwards on a loop thread."""
@@ -163,9 +159,9 @@ class Gateway:
         self._pooled = pools
 
     async def _lifespan(self, scope: Any, receive: Any, send: Any) -> None:
-        if self._app is not None:
+        if self.app is not None:
             try:
-                await self._app(scope, receive, send)
+                await self.app(scope, receive, send)
             finally:
                 await self.aclose()
             return

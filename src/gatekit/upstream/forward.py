@@ -184,7 +184,8 @@ def response_headers(status: int, raw: RawHeaders) -> RawHeaders:
         names = connection_names(named)
         out = [pair for pair in out if pair[0] not in names]
     if length is not None and not coded and status not in _BODILESS:
-        out.append((b"content-length", length))
+        # A 205 has no body, whatever the upstream thinks (RFC 9110 section 15.3.6).
+        out.append((b"content-length", b"0" if status == 205 else length))
     return out
 
 
