@@ -307,3 +307,58 @@ async def test_cancelling_while_the_client_sends(world: Any) -> None:
     with pytest.raises(asyncio.CancelledError):
         await opening
     await world.until(lambda: server.closed == 1)
+
+
+# -- the whole time
+
+
+async def test_the_whole_time_of_a_response_that_goes_on_and_on(world: Any) -> None:
+    more = asyncio.Event()
+
+    async def script(peer: Any) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        while True:
+            await peer.send(b"data: x\n\n")
+            await more.wait()
+            more.clear()
+
+    cluster = world.cluster(await world.serve(script), total_timeout=100.0, idle_timeout=60.0)
+    response = await cluster.open(world.request())
+    for _ in range(3):
+        assert await response.read() == b"data: x\n\n"
+        world.clock.advance(30.0)
+        more.set()
+    assert await response.read() == b"data: x\n\n"
+    world.clock.advance(11.0)
+    with pytest.raises(UpstreamError) as caught:
+        await response.read()
+    assert (caught.value.reason, caught.value.began) == ("upstream.total_timeout", True)
+    response.close()
+    assert world.pool(cluster).idle == 0
+
+
+async def test_the_whole_time_ends_with_the_response(world: Any) -> None:
+    async def script(peer: Any) -> None:
+        while await peer.request():
+            await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+    cluster = world.cluster(await world.serve(script), total_timeout=10.0, keepalive=1000.0)
+    for _ in range(3):
+        assert (await world.get(cluster))[1] == b"ok"
+        world.clock.advance(9.0)
+    assert world.pool(cluster).idle == 1
+    assert cluster.plan.total_timeout == 10.0
+
+
+async def test_no_head_within_the_whole_time(world: Any) -> None:
+    async def silent(peer: Any) -> None:
+        await peer.gone()
+
+    server = await world.serve(silent)
+    cluster = world.cluster(server, total_timeout=5.0, timeout=15.0)
+    opening = asyncio.ensure_future(cluster.open(world.request()))
+    await world.until(lambda: server.connections == 1)
+    world.clock.advance(6.0)
+    with pytest.raises(UpstreamError, match=r"upstream\.timeout"):
+        await opening

@@ -86,6 +86,9 @@ class Cluster(Model):
     """The longest time from the request to the head of the response. Bodies are under `idle_timeout`."""
     idle_timeout: Duration = 60.0
     """The longest silence within a body or an event stream."""
+    total_timeout: Duration | None = None
+    """The longest time from the request to the last byte of the response, event streams included. None by default. For
+    `urls` that the pool serves."""
     websocket_idle_timeout: Duration = 300.0
     """The longest silence within a WebSocket. Pings of either side end a silence."""
     keepalive: Duration = 15.0

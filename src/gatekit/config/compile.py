@@ -92,6 +92,7 @@ def cluster_plan(name: str, cluster: Cluster) -> ClusterPlan:
         connect_timeout=cluster.connect_timeout,
         timeout=cluster.timeout,
         idle_timeout=cluster.idle_timeout,
+        total_timeout=cluster.total_timeout,
         keepalive=cluster.keepalive,
         max_connection_age=cluster.max_connection_age,
         max_connections=cluster.max_connections,

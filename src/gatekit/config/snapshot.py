@@ -124,7 +124,7 @@ class Snapshot:
         if refusal is not None:
             return refusal
         if self.fallback:
-            return self.door.limit_body(exchange, self.door.max_body)
+            return self.door.limit_body(exchange, self.door.max_body) if exchange.body.length != 0 else None
         try:
             allowed = self.matcher.allowed_methods(exchange)
         except RouteFailed as failed:

@@ -8,6 +8,7 @@ ran before it could be shown another path than the one that is served. Defaults 
 from __future__ import annotations
 
 import re
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from gatekit.core.headers import is_length
@@ -23,6 +24,7 @@ _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"))
 _HOST = re.compile(r"(?P<host>[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{0,5}))?")
+_first, _second = itemgetter(0), itemgetter(1)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 BODY_GRACE = 5.0
@@ -73,8 +75,8 @@ class Door:
         A refused exchange still has its method and headers, and what of the rest was understood.
         """
         headers = exchange.headers.raw
-        names = [pair[0] for pair in headers]
-        text = b"".join([pair[1] for pair in headers])
+        names = list(map(_first, headers))
+        text = b"".join(map(_second, headers))
         if len(names) > self.max_headers or len(text) + len(b"".join(names)) > self.max_header_bytes:
             return Reply(431, "door.headers_too_large", "The request has too many or too large headers.")
         good = _good_names.issuperset(names) or all(map(_is_name, names))

@@ -49,14 +49,16 @@ class Body(Protocol):
 
 
 class NoBody:
-    """The body of a request that has none."""
+    """The body of a request that has none. Nothing changes it, so one serves all: `NO_BODY`."""
 
-    __slots__ = ("data", "length", "limit")
+    __slots__ = ("data", "declared", "done", "length", "limit")
 
     def __init__(self) -> None:
         self.data: bytes | None = b""
         self.limit: int | None = None
         self.length: int | None = 0
+        self.declared = True
+        self.done = True
 
     async def buffer(self, cap: int) -> bytes | None:
         return b""
@@ -66,6 +68,9 @@ class NoBody:
 
     def abandon(self) -> None:
         pass
+
+
+NO_BODY = NoBody()
 
 
 class Exchange:

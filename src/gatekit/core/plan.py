@@ -69,7 +69,7 @@ class ClusterPlan:
     """A set of endpoints, or one app or transport, and how to talk to them. Durations are seconds.
 
     `host_header`: `endpoint` sends the endpoint's own authority, `client` the one the client asked for. `timeout` ends
-    at the response head; `idle_timeout` is the longest silence in a body, `websocket_idle_timeout` in a WebSocket.
+    at the response head, `total_timeout`, if there is one, at the last byte; `idle_timeout` is the longest silence in a body, `websocket_idle_timeout` in a WebSocket.
     `max_connections` and `max_websockets` hold for each endpoint, `max_waiting` and `max_wait` for the queue before it.
     """
 
@@ -83,6 +83,7 @@ class ClusterPlan:
     connect_timeout: float = 2.0
     timeout: float = 15.0
     idle_timeout: float = 60.0
+    total_timeout: float | None = None
     keepalive: float = 15.0
     max_connection_age: float = 300.0
     max_connections: int = 512
@@ -157,7 +158,7 @@ class FixedPlan:
         """Through the door; a request it refuses still runs the policies, and is then answered with the refusal."""
         door = self.door
         refusal = door.admit(exchange, raw_path, query) or door.odd_path(exchange)
-        if refusal is None and door.max_body is not None:
+        if refusal is None and door.max_body is not None and exchange.body.length != 0:
             refusal = door.limit_body(exchange, door.max_body)
         exchange.refusal = refusal
         return self.pipeline

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 from urllib.parse import unquote
 
-from gatekit.core.exchange import Exchange
+from gatekit.core.exchange import NO_BODY, Exchange, NoBody
 from gatekit.core.headers import Headers
 from gatekit.core.outcome import client_gone
 from gatekit.core.paths import encode
@@ -74,7 +74,10 @@ class AsgiDriver:
         headers = Headers(list(scope["headers"]), shared=True)
         version = scope["http_version"]
         method = scope["method"]
-        body = AsgiBody(receive, *declared_length(headers, method, version), plan.door.min_body_rate)
+        length, declared = declared_length(headers, method, version)
+        body: AsgiBody | NoBody = NO_BODY
+        if length != 0 or not declared:
+            body = AsgiBody(receive, length, declared, plan.door.min_body_rate)
         client = scope.get("client")
         exchange = Exchange(
             "http", method, scope["scheme"], headers, client[0] if client else None, version, scope,
@@ -101,6 +104,10 @@ class AsgiDriver:
         if destination is not None:
             await forward(destination, out, receive, body, watches)
         elif self.app is not None:
+            if isinstance(body, NoBody):
+                # The app is handed the server's empty message, like any other.
+                body = AsgiBody(receive, 0)
+                exchange.body = body
             await embed(self.app, out, scope, receive, body, prefix, watches)
         else:
             await answer(out, Reply(500, "router.no_destination"))

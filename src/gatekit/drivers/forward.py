@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 from gatekit.core.destination import Destination, Response
+from gatekit.core.exchange import NoBody
 from gatekit.core.head import ResponseHead
 from gatekit.core.outcome import Fault, client_gone
 from gatekit.core.verdict import Reply
@@ -36,7 +37,9 @@ def broken(out: Answer, error: Exception) -> Reply:
     return reply
 
 
-async def forward(destination: Destination, out: Answer, receive: Any, body: AsgiBody, watches: Watches) -> None:
+async def forward(
+    destination: Destination, out: Answer, receive: Any, body: AsgiBody | NoBody, watches: Watches
+) -> None:
     """Ask `destination` and send what it answers, while watching for a client that leaves: then the call is cancelled.
 
     Raises ResponseTruncated when the answer broke off after it had begun.
@@ -44,7 +47,7 @@ async def forward(destination: Destination, out: Answer, receive: Any, body: Asg
     watch: Watch | None = None
     response: Response | None = None
     try:
-        if not body.declared:
+        if not body.declared and isinstance(body, AsgiBody):
             await body.peek()
         watch = watches.call(receive, body)
         try:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from asgiref.typing import ASGIReceiveCallable
 
+    from gatekit.core.exchange import NoBody
     from gatekit.drivers.body import AsgiBody
 
 SWEEP = 0.005
@@ -39,7 +40,7 @@ class Watch:
 
     __slots__ = ("_body", "_receive", "_task", "_watcher", "gone", "over", "seen")
 
-    def __init__(self, receive: ASGIReceiveCallable, body: AsgiBody, task: asyncio.Task[object]) -> None:
+    def __init__(self, receive: ASGIReceiveCallable, body: AsgiBody | NoBody, task: asyncio.Task[object]) -> None:
         self._receive = receive
         self._body = body
         self._task = task
@@ -85,7 +86,7 @@ class Watches:
         self._waiting: list[Watched] = []
         self._armed = False
 
-    def call(self, receive: ASGIReceiveCallable, body: AsgiBody) -> Watch:
+    def call(self, receive: ASGIReceiveCallable, body: AsgiBody | NoBody) -> Watch:
         """A watch over the running task's call to a destination, put on the list."""
         task = asyncio.current_task(self.loop)
         if task is None:

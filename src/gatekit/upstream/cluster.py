@@ -29,12 +29,27 @@ IDEMPOTENT = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"})
 """Methods that may be sent twice (RFC 9110 section 9.2.2)."""
 
 
+class TotalEnd:
+    """The end of the whole time that a request may take: watched while its response is under way."""
+
+    __slots__ = ("_connection", "deadline")
+
+    def __init__(self, connection: Connection, deadline: float) -> None:
+        self._connection = connection
+        self.deadline = deadline
+
+    def expire(self) -> None:
+        self._connection.stop("upstream.total_timeout", "the response took too long")
+
+
 class ClusterResponse:
     """An upstream's answer, read straight from its connection."""
 
-    __slots__ = ("_cluster", "_connection", "_place", "_pool", "_trailers", "headers", "status")
+    __slots__ = ("_cluster", "_connection", "_end", "_place", "_pool", "_trailers", "headers", "status")
 
-    def __init__(self, cluster: Cluster, place: int, pool: Pool, connection: Connection) -> None:
+    def __init__(
+        self, cluster: Cluster, place: int, pool: Pool, connection: Connection, end: TotalEnd | None = None
+    ) -> None:
         self.status = connection.status
         self.headers: RawHeaders = response_headers(connection.status, connection.headers)
         self._trailers = connection.trailers
@@ -42,6 +57,9 @@ class ClusterResponse:
         self._place = place
         self._pool = pool
         self._connection: Connection | None = connection
+        self._end = end
+        if end is not None:
+            connection.sweeper.watch(end)
 
     @property
     def trailers(self) -> RawHeaders:
@@ -72,6 +90,8 @@ class ClusterResponse:
         connection = self._connection
         if connection is not None:
             self._connection = None
+            if self._end is not None:
+                connection.sweeper.forget(self._end)
             self._pool.release(connection)
             self._cluster.balancer.done(self._place)
 
@@ -79,7 +99,19 @@ class ClusterResponse:
 class Cluster:
     """The destination over a ClusterPlan with endpoints. Serves any number of loops."""
 
-    __slots__ = ("_events", "_local", "_own_host", "_pools", "_sessions", "_targets", "balancer", "name", "plan")
+    __slots__ = (
+        "_events",
+        "_head_timeout",
+        "_local",
+        "_lock",
+        "_own_host",
+        "_pools",
+        "_sessions",
+        "_targets",
+        "balancer",
+        "name",
+        "plan",
+    )
 
     def __init__(self, plan: ClusterPlan, ports: Ports, pools: Pools) -> None:
         self.name = plan.name
@@ -88,13 +120,17 @@ class Cluster:
         self._events = ports.events
         self._pools = pools
         self._targets = tuple(Target(plan, endpoint) for endpoint in plan.endpoints)
+        self._head_timeout = head_timeout(plan)
         self._own_host = plan.host_header == "endpoint"
+        self._lock = ports.lock()
         self._sessions = [0] * len(plan.endpoints)
         self._local: tuple[asyncio.AbstractEventLoop | None, list[Pool | None]] = (None, [])
 
     async def open(self, exchange: Exchange) -> ClusterResponse:
         place = self._pick(exchange)
         connection: Connection | None = None
+        total = self.plan.total_timeout
+        began = 0.0 if total is None else self._pools.now()
         try:
             target = self._targets[place]
             pool = self._pool(place, target)
@@ -109,13 +145,16 @@ class Cluster:
                 connection.write(head)
                 connection.request_sent = True
                 try:
-                    await connection.wait_for_head(self.plan.timeout)
+                    await connection.wait_for_head(self._head_timeout)
                 except UpstreamError as error:
                     if exchange.method not in IDEMPOTENT or not _is_stale(connection, error):
                         raise
                     connection.abort()
                     connection = await self._again(pool, head, exchange.method)
-            response = ClusterResponse(self, place, pool, connection)
+            end: TotalEnd | None = None
+            if total is not None:
+                end = TotalEnd(connection, began + total)
+            response = ClusterResponse(self, place, pool, connection, end)
             if response.status > 200:
                 relocated(response.status, response.headers, host, exchange)
             return response
@@ -131,9 +170,11 @@ class Cluster:
         place = self._pick(exchange)
         target = self._targets[place]
         sweeper = self._pools.on(asyncio.get_running_loop()).sweeper
-        self._sessions[place] += 1
+        with self._lock:
+            self._sessions[place] += 1
+            full = self._sessions[place] > self.plan.max_websockets
         try:
-            if self._sessions[place] > self.plan.max_websockets:
+            if full:
                 raise UpstreamError("upstream.overloaded", "too many WebSockets", status=503)
             host = target.authority if self._own_host else exchange.authority.encode("latin-1")
             tunnel = Tunnel(target, host, self.plan, sweeper)
@@ -142,7 +183,8 @@ class Cluster:
             self.failed(place, error)
             raise
         finally:
-            self._sessions[place] -= 1
+            with self._lock:
+                self._sessions[place] -= 1
             self.balancer.done(place)
 
     def failed(self, place: int, error: UpstreamError) -> None:
@@ -177,7 +219,7 @@ class Cluster:
             connection.begin(head_only=method == "HEAD")
             connection.write(head)
             connection.request_sent = True
-            await connection.wait_for_head(self.plan.timeout)
+            await connection.wait_for_head(self._head_timeout)
             return connection
         except BaseException:
             connection.abort()
@@ -208,6 +250,11 @@ class Cluster:
             raise
 
 
+def head_timeout(plan: ClusterPlan) -> float:
+    """How long the head of an answer may take."""
+    return plan.timeout if plan.total_timeout is None else min(plan.timeout, plan.total_timeout)
+
+
 def _is_stale(connection: Connection, error: UpstreamError) -> bool:
     """Whether a kept connection was closed before it answered anything: the upstream may never have seen the request."""
     return connection.reused and not connection.received and error.reason == "upstream.closed"
@@ -216,12 +263,13 @@ def _is_stale(connection: Connection, error: UpstreamError) -> bool:
 class Upload:
     """Sends one request that has a body and waits for the head of its answer."""
 
-    __slots__ = ("_body", "_length", "_method", "_min_rate", "_plan", "_read", "_waited", "_written")
+    __slots__ = ("_body", "_head_timeout", "_length", "_method", "_min_rate", "_plan", "_read", "_waited", "_written")
 
     def __init__(self, exchange: Exchange, plan: ClusterPlan, length: int) -> None:
         self._body = exchange.body
         self._method = exchange.method
         self._min_rate = exchange.door.min_body_rate
+        self._head_timeout = head_timeout(plan)
         self._plan = plan
         self._length = length
         self._read = 0
@@ -255,7 +303,7 @@ class Upload:
             connection.request_sent = True
         connection.uploading = False
         if not connection.began:
-            await connection.wait_for_head(plan.timeout)
+            await connection.wait_for_head(self._head_timeout)
 
     async def _stream(self, connection: Connection, head: bytes) -> None:
         length = self._length

@@ -275,6 +275,13 @@ class Connection(Inflow, asyncio.Protocol):
         self.abort()
         self.wake()
 
+    def stop(self, reason: str, detail: str) -> None:
+        """Close at once, as the upstream's failure (504)."""
+        if not self.ended:
+            self._fail(reason, detail, status=504)
+            self.abort()
+            self.wake()
+
     def _fail(self, reason: str, detail: str, *, status: int = 502) -> None:
         if self.error is None:
             self.error = UpstreamError(reason, detail, status=status, sent=True, began=self.began)

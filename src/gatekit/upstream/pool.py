@@ -268,7 +268,7 @@ class Pools:
         now: Callable[[], float] = time.monotonic,
         interval: float = INTERVAL,
     ) -> None:
-        self._now = now
+        self.now = now
         self._interval = interval
         self._loops: dict[asyncio.AbstractEventLoop, LoopPools] = {}
 
@@ -278,7 +278,7 @@ class Pools:
         if found is None:
             for other in [other for other in self._loops if other.is_closed()]:
                 del self._loops[other]
-            found = self._loops[loop] = LoopPools(loop, self._now, self._interval)
+            found = self._loops[loop] = LoopPools(loop, self.now, self._interval)
         return found
 
     def pool(self, loop: asyncio.AbstractEventLoop, target: Target) -> Pool:
