@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatekit.core import headers as headers_module
 from gatekit.core.head import ResponseHead
-from gatekit.core.headers import Headers, RawHeaders, encode_name, encode_value, fold
+from gatekit.core.headers import Headers, RawHeaders, Shape, encode_name, encode_value, fold, shape_of
 
 PAIRS: RawHeaders = [(b"accept", b"a"), (b"cookie", b"x=1"), (b"accept", b"b"), (b"x.user_id", b"eve")]
 
@@ -127,3 +128,41 @@ def test_a_name_that_no_header_can_have_is_not_there() -> None:
     assert headers.get("日") is None
     assert headers.get_all("日") == []
     assert "日" not in headers
+
+
+# -- the shape of a list
+
+
+@pytest.mark.parametrize(
+    ("names", "good", "host", "lengths", "coded"),
+    [
+        ([], True, -1, (), False),
+        ([b"host"], True, 0, (), False),
+        ([b"a", b"host", b"content-length"], True, 1, (2,), False),
+        ([b"host", b"host"], True, -1, (), False),
+        ([b"host", b"content-length", b"content-length", b"transfer-encoding"], True, 0, (1, 2), True),
+        ([b"host", b"a b"], False, 0, (), False),
+        ([b"host", b""], False, 0, (), False),
+        ([b"host", b"a\nb"], False, 0, (), False),
+    ],
+)
+def test_what_names_tell_by_themselves(
+    names: list[bytes], good: bool, host: int, lengths: tuple[int, ...], coded: bool
+) -> None:
+    raw: RawHeaders = [(name, b"%d" % place) for place, name in enumerate(names)]
+    shape = shape_of(raw)
+    assert (shape.good, shape.host, shape.lengths, shape.coded) == (good, host, lengths, coded)
+    assert shape.size == sum(map(len, names))
+    assert shape_of([(name, b"other") for name in names]) is shape
+
+
+def test_the_shapes_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: dict[tuple[bytes, ...], Shape] = {}
+    monkeypatch.setattr(headers_module, "_shapes", kept)
+    monkeypatch.setattr(headers_module, "_SHAPES_KEPT", 3)
+    for number in range(9):
+        shape_of([(b"x-%d" % number, b"")])
+        assert 0 < len(kept) <= 3
+    shape_of([(b"x" * 3000, b"")])
+    assert len(kept) <= 3
+    assert (b"x" * 3000,) not in kept

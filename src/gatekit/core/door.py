@@ -11,7 +11,7 @@ import re
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from gatekit.core.headers import is_length
+from gatekit.core.headers import is_length, shape_of
 from gatekit.core.paths import PathRefused, canonical, check_query, is_plain
 from gatekit.core.peers import Trust, parse_address
 from gatekit.core.verdict import Reply
@@ -20,21 +20,18 @@ if TYPE_CHECKING:
     from gatekit.core.exchange import Exchange
     from gatekit.core.ports import Random
 
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"))
 _HOST = re.compile(r"(?P<host>[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{0,5}))?")
-_first, _second = itemgetter(0), itemgetter(1)
+_value_of = itemgetter(1)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 BODY_GRACE = 5.0
 """Seconds in which a body need not come at the minimum rate (Kestrel's default)."""
 
-# What clients send again and again is looked at once. Neither holds anything but what it was asked, so a client that
-# fills them costs itself the short cut and nobody anything else.
+# Clients ask for the same host again and again. A client that fills this costs others the short cut now and then.
 _KEPT = 1024
 _KEPT_BYTES = 128
-_good_names: set[bytes] = set()
 _authorities: dict[bytes, tuple[str, str, int | None]] = {}
 
 
@@ -74,13 +71,13 @@ class Door:
 
         A refused exchange still has its method and headers, and what of the rest was understood.
         """
-        headers = exchange.headers.raw
-        names = list(map(_first, headers))
-        text = b"".join(map(_second, headers))
-        if len(names) > self.max_headers or len(text) + len(b"".join(names)) > self.max_header_bytes:
+        headers = exchange.headers
+        raw = headers.raw
+        shape = headers.shape or shape_of(raw)
+        text = b"".join(map(_value_of, raw))
+        if len(raw) > self.max_headers or len(text) + shape.size > self.max_header_bytes:
             return Reply(431, "door.headers_too_large", "The request has too many or too large headers.")
-        good = _good_names.issuperset(names) or all(map(_is_name, names))
-        if not good or b"\n" in text or b"\r" in text or b"\x00" in text:
+        if not shape.good or b"\n" in text or b"\r" in text or b"\x00" in text:
             return Reply(400, "door.bad_header", "A header name or value holds a character that may not be there.")
         method = exchange.method
         if method not in _METHODS:
@@ -89,13 +86,12 @@ class Door:
             if method.upper() == "CONNECT":
                 # What follows its 2xx is no body: an upstream that opens a tunnel would take the next request for data.
                 return Reply(501, "door.no_tunnel", "No tunnels are opened here.")
-        if names.count(b"host") != 1:
+        if shape.host < 0:
             return Reply(400, "door.bad_host", "The request must have exactly one Host header.")
-        if exchange.body.length != 0 and not all(
-            is_length(pair[1]) for pair in headers if pair[0] == b"content-length"
-        ):
-            return Reply(400, "door.bad_length", "The Content-Length is not a length.")
-        host = headers[names.index(b"host")][1]
+        for place in shape.lengths:
+            if not is_length(raw[place][1]):
+                return Reply(400, "door.bad_length", "The Content-Length is not a length.")
+        host = raw[shape.host][1]
         found = _authorities.get(host) or _authority(host)
         if found is None:
             return Reply(400, "door.bad_host", "The Host header is not a host.")
@@ -172,17 +168,6 @@ def parse_authority(authority: str) -> tuple[str, int | None] | None:
     return (host, int(port)) if int(port) <= 65535 else None
 
 
-def _is_name(name: bytes) -> bool:
-    """Whether it is an RFC 9110 token. Good names are remembered."""
-    if name in _good_names:
-        return True
-    if not _TOKEN.fullmatch(name):
-        return False
-    if len(_good_names) < _KEPT and len(name) <= _KEPT_BYTES:
-        _good_names.add(name)
-    return True
-
-
 def _authority(value: bytes) -> tuple[str, str, int | None] | None:
     """A Host header as authority in lower case, host and port; None if it is none. Good ones are remembered."""
     authority = value.decode("latin-1").lower()
@@ -190,6 +175,8 @@ def _authority(value: bytes) -> tuple[str, str, int | None] | None:
     if parsed is None:
         return None
     found = (authority, *parsed)
-    if len(_authorities) < _KEPT and len(value) <= _KEPT_BYTES:
+    if len(value) <= _KEPT_BYTES:
+        if len(_authorities) >= _KEPT:
+            _authorities.clear()
         _authorities[value] = found
     return found

@@ -17,6 +17,7 @@ class ResponseHead(Headers):
     def __init__(self, status: int, raw: RawHeaders | None = None, *, shared: bool = False) -> None:
         # As Headers.__init__ does it, without the call: there is one for every response.
         self.raw = self.origin = [] if raw is None else raw
+        self.shape = None
         self._shared = shared
         self.status = status
 

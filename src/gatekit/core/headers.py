@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from operator import itemgetter
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -51,18 +52,58 @@ def is_length(value: bytes) -> bool:
     return value.isdigit() and len(value) <= 18
 
 
+class Shape:
+    """What the names of a request's headers tell by themselves. Clients repeat them, so it is worked out once.
+
+    `good`: every name is a token; `size`: their bytes; `host`: the place of the one Host, -1 where there is none or more;
+    `lengths`: the places of Content-Length; `coded`: whether there is a Transfer-Encoding. `carried` is the forwarder's.
+    """
+
+    __slots__ = ("carried", "coded", "good", "host", "lengths", "size")
+
+    def __init__(self, names: tuple[bytes, ...]) -> None:
+        self.good = all(map(_TOKEN.fullmatch, names))
+        self.size = sum(map(len, names))
+        self.host = names.index(b"host") if names.count(b"host") == 1 else -1
+        self.lengths = tuple(place for place, name in enumerate(names) if name == b"content-length")
+        self.coded = b"transfer-encoding" in names
+        self.carried: tuple[tuple[int, ...], int] | None = None
+
+
+_SHAPES_KEPT = 1024
+_SHAPE_BYTES = 2048
+_shapes: dict[tuple[bytes, ...], Shape] = {}
+_name_of = itemgetter(0)
+
+
+def shape_of(raw: RawHeaders) -> Shape:
+    """The shape of this list. What is kept is bounded: a client that sends new names again and again costs itself the
+    short cut, and others now and then."""
+    names = tuple(map(_name_of, raw))
+    found = _shapes.get(names)
+    if found is None:
+        found = Shape(names)
+        if found.size <= _SHAPE_BYTES:
+            if len(_shapes) >= _SHAPES_KEPT:
+                _shapes.clear()
+            _shapes[names] = found
+    return found
+
+
 class Headers:
     """A header list that can be read by name and changed.
 
     Reads scan the list: a request has few headers and few are asked for. The first change copies the list when it
-    belongs to somebody else (`shared`), so that a server's scope is never mutated; `origin` stays what it was made with.
+    belongs to somebody else (`shared`), so that a server's scope is never mutated; `origin` stays what it was made with,
+    and `shape` is that of `origin`, where somebody has asked for it.
     """
 
-    __slots__ = ("_shared", "origin", "raw")
+    __slots__ = ("_shared", "origin", "raw", "shape")
 
     def __init__(self, raw: RawHeaders | None = None, *, shared: bool = False) -> None:
         self.raw: RawHeaders = [] if raw is None else raw
         self.origin = self.raw
+        self.shape: Shape | None = None
         self._shared = shared
 
     def get(self, name: str | bytes) -> str | None:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from gatekit.core.door import BODY_GRACE
-from gatekit.core.headers import Headers, is_length
+from gatekit.core.headers import Headers, is_length, shape_of
 from gatekit.errors import BodyRefused, ClientDisconnected
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ def declared_length(headers: Headers, method: str, http_version: str) -> tuple[i
     HTTP/1 without Content-Length and Transfer-Encoding has no body (RFC 9112 section 6.3), but a middleware in front may
     have taken them away: that is believed of methods that seldom have one, and settled by `peek` for the rest.
     """
-    found = dict(headers.raw)
-    if b"transfer-encoding" in found:
+    shape = headers.shape = shape_of(headers.raw)
+    if shape.coded:
         return None, True
-    value = found.get(b"content-length")
-    if value is not None:
+    if shape.lengths:
+        value = headers.raw[shape.lengths[-1]][1]
         # One that is no length is refused at the door.
         return int(value) if is_length(value) else None, True
     return (0, True) if method in _NO_BODY and http_version in ("1.1", "1.0") else (None, False)

@@ -46,18 +46,47 @@ async def forward(
     """
     watch: Watch | None = None
     response: Response | None = None
+    exchange, send = out.exchange, out.send
     try:
         if not body.declared and isinstance(body, AsgiBody):
             await body.peek()
         watch = watches.call(receive, body)
         try:
-            response = await destination.open(out.exchange)
+            response = await destination.open(exchange)
         except ClientDisconnected:
             raise
         except Exception as error:
             await answer(out, broken(out, error))
             return
-        await _relay(response, out)
+        head = ResponseHead(response.status, response.headers)
+        replaced = out.settle(head)
+        if replaced is not None:
+            await write(out, *replaced)
+            return
+        start = {"type": "http.response.start", "status": head.status, "headers": head.raw}
+        trailing = "http.response.trailers" in (exchange.scope.get("extensions") or ()) and _wants_trailers(out)
+        if trailing:
+            start["trailers"] = True
+        try:
+            await send(start)
+            if out.filters or out.bodiless:
+                await _relay_filtered(response, out)
+            else:
+                last = False
+                while not last:
+                    part, last = response.take()
+                    if not part and not last:
+                        part = await response.read()
+                        last = not part
+                    exchange.sent += len(part)
+                    await send({"type": "http.response.body", "body": part, "more_body": not last})
+            if trailing:
+                raw = trailers_of(out, response.trailers)
+                await send({"type": "http.response.trailers", "headers": raw, "more_trailers": False})
+        except Exception as error:
+            _broken_off(out, error)
+            return
+        out.complete()
     except ClientDisconnected:
         out.finish(client_gone())
     except asyncio.CancelledError:
@@ -71,46 +100,18 @@ async def forward(
             response.close()
 
 
-async def _relay(response: Response, out: Answer) -> None:
-    exchange, send = out.exchange, out.send
-    head = ResponseHead(response.status, response.headers)
-    replaced = out.settle(head)
-    if replaced is not None:
-        await write(out, *replaced)
-        return
-    start = {"type": "http.response.start", "status": head.status, "headers": head.raw}
-    extensions = exchange.scope.get("extensions")
-    trailing = extensions is not None and "http.response.trailers" in extensions and _wants_trailers(out)
-    if trailing:
-        start["trailers"] = True
-    try:
-        await send(start)
-        if out.filters or out.bodiless:
-            await _relay_filtered(response, out)
-        else:
-            last = False
-            while not last:
-                part, last = response.take()
-                if not part and not last:
-                    part = await response.read()
-                    last = not part
-                exchange.sent += len(part)
-                await send({"type": "http.response.body", "body": part, "more_body": not last})
-        if trailing:
-            raw = trailers_of(out, response.trailers)
-            await send({"type": "http.response.trailers", "headers": raw, "more_trailers": False})
-    except UpstreamError as error:
-        out.cut(error.reason, Fault.UPSTREAM)
-        raise ResponseTruncated(f"request {exchange.request_id}: {error}") from error
-    except OSError:
+def _broken_off(out: Answer, error: Exception) -> None:
+    """The answer ended before its end. Raises ResponseTruncated, unless it is the client that has gone."""
+    if isinstance(error, OSError):
         out.finish(client_gone())
-        return
-    except ResponseTruncated:
-        raise
-    except Exception as error:
-        out.cut("upstream.failed", Fault.GATEWAY)
-        raise ResponseTruncated(f"request {exchange.request_id}: {error!r}") from error
-    out.complete()
+    elif isinstance(error, ResponseTruncated):
+        raise error
+    else:
+        if isinstance(error, UpstreamError):
+            out.cut(error.reason, Fault.UPSTREAM)
+        else:
+            out.cut("upstream.failed", Fault.GATEWAY)
+        raise ResponseTruncated(f"request {out.exchange.request_id}: {error}") from error
 
 
 async def _relay_filtered(response: Response, out: Answer) -> None:

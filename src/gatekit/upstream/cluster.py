@@ -127,13 +127,20 @@ class Cluster:
         self._local: tuple[asyncio.AbstractEventLoop | None, list[Pool | None]] = (None, [])
 
     async def open(self, exchange: Exchange) -> ClusterResponse:
-        place = self._pick(exchange)
+        place = self.balancer.pick()
+        if place < 0:
+            raise UpstreamError("upstream.no_endpoint", self.name, status=503)
         connection: Connection | None = None
         total = self.plan.total_timeout
         began = 0.0 if total is None else self._pools.now()
         try:
             target = self._targets[place]
-            pool = self._pool(place, target)
+            exchange.backend = target.name
+            exchange.attempts += 1
+            loop, pools = self._local
+            pool = pools[place] if loop is asyncio.get_running_loop() else None
+            if pool is None or pool.retired:
+                pool = self._pool(place, target)
             host = target.authority if self._own_host else exchange.authority.encode("latin-1")
             head, length = request_head(exchange, host)
             connection = pool.borrow()

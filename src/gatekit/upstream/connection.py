@@ -63,11 +63,19 @@ class Connection(Inflow, asyncio.Protocol):
 
     def begin(self, *, head_only: bool) -> None:
         """Start an exchange; `head_only` says that the answer has no body whatever it says (HEAD)."""
-        if self.reused:
-            self.clear()
-            self._reset()
         self._head_only = head_only
         self.busy = True
+        if self.reused:
+            # What `clear` and `_reset` do, without the calls.
+            self.status = 0
+            self.headers = []
+            self.chunks = []
+            if self.trailers:
+                self.trailers = []
+            self.buffered = self._head_bytes = self._trailer_bytes = 0
+            self.error = None
+            self.began = self.ended = self.paused = self._plain = self._interim = self._keep = False
+            self.received = self.request_sent = self.uploading = False
 
     @property
     def reusable(self) -> bool:

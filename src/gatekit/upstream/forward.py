@@ -14,7 +14,7 @@ import re
 from typing import Final
 
 from gatekit.core.exchange import Exchange
-from gatekit.core.headers import RawHeaders, fold
+from gatekit.core.headers import RawHeaders, Shape, fold
 from gatekit.core.verdict import is_grpc
 from gatekit.errors import UpstreamError
 
@@ -46,6 +46,8 @@ _ABSOLUTE = re.compile(rb"(https?:|)//([^/?#]*)", re.IGNORECASE)
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _PSEUDONYM = b"gatekit"
 
+_NONE: Final = -1
+_ODD: Final = -2
 _TE_TRAILERS: Final = (b"te", b"trailers")
 _pair_text: Final = b": ".join
 
@@ -69,6 +71,16 @@ def forward_headers(exchange: Exchange, host: bytes) -> RawHeaders:
 def _carried(exchange: Exchange, host: bytes) -> tuple[RawHeaders, RawHeaders, bytes]:
     """Host and what the client sent and may go on; what the gateway says of this hop, also as lines of text."""
     out: RawHeaders = [(b"host", host)]
+    headers = exchange.headers
+    shape = headers.shape
+    if shape is not None and headers.raw is headers.origin:
+        places, connection = shape.carried or _carry(shape, headers.raw)
+        if connection == _NONE or (connection >= 0 and headers.raw[connection][1] in _PLAIN_CONNECTION):
+            raw = headers.raw
+            for place in places:
+                out.append(raw[place])
+            key = (exchange.peer, exchange.scheme, exchange.authority, exchange.http_version)
+            return out, *(_forwarding.get(key) or _own_forwarding(key))
     incoming: RawHeaders | None = None
     named: list[bytes] | None = None
     trailers = False
@@ -99,6 +111,19 @@ def _carried(exchange: Exchange, host: bytes) -> tuple[RawHeaders, RawHeaders, b
         return out, own, _text(own)
     key = (exchange.peer, exchange.scheme, exchange.authority, exchange.http_version)
     return out, *(_forwarding.get(key) or _own_forwarding(key))
+
+
+def _carry(shape: Shape, raw: RawHeaders) -> tuple[tuple[int, ...], int]:
+    """Which headers of that shape go on as they are, and the place of its one Connection: _NONE where there is none,
+    _ODD where more has to be looked at than that one's value."""
+    kinds = [_kinds.get(name) or _kind(name) for name, _ in raw]
+    connections = kinds.count(_CONNECTION)
+    if _FORWARDING in kinds or _TE in kinds or connections > 1:
+        connection = _ODD
+    else:
+        connection = kinds.index(_CONNECTION) if connections else _NONE
+    shape.carried = (tuple(place for place, kind in enumerate(kinds) if kind == _PASS), connection)
+    return shape.carried
 
 
 def body_length(exchange: Exchange) -> int:
