@@ -232,6 +232,7 @@ async def embed(app: Any, out: Answer, scope: Any, receive: Any, body: AsgiBody,
             raise
     finally:
         if incoming is not None:
+            watches.discard(incoming)
             incoming.stop()
     if body.exceeded and out.status is None:
         await answer(out, refused_body(out, BodyRefused(413, "body.too_large")))

@@ -95,6 +95,7 @@ async def forward(
             raise
     finally:
         if watch is not None:
+            watches.waiting.discard(watch)
             watch.stop()
         if response is not None:
             response.close()
