@@ -25,7 +25,7 @@ class SystemClock:
 
 
 _SIZE = 16
-_BATCH = 256
+_BATCH = 16
 _tokens: deque[bytes] = deque()
 # What a parent has left over must not be given out again by each of its children.
 os.register_at_fork(after_in_child=_tokens.clear)
