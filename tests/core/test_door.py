@@ -138,7 +138,7 @@ def test_methods_that_pass(make_exchange: Any, make_door: Doors, method: str) ->
     assert enter(make_door(), make_exchange(method=method)) is None
 
 
-def test_limits_on_headers(make_exchange: Any, make_door: Doors) -> None:
+def test_se6_limits_on_headers(make_exchange: Any, make_door: Doors) -> None:
     too_large = (431, "door.headers_too_large")
     door = make_door(max_headers=3, max_header_bytes=40)
     assert enter(door, make_exchange([HOST, (b"a", b""), (b"b", b"")])) is None

@@ -106,7 +106,7 @@ async def sent_to(where: str, target: str, body: Any, headers: Any, **settings: 
 
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize(("headers", "body"), [(LENGTH, parts(11)), (CHUNKED, parts(6, 5)), (CHUNKED, parts(11))])
-async def test_a_body_that_is_too_long(where: str, headers: Any, body: list[bytes]) -> None:
+async def test_se6_a_body_that_is_too_long(where: str, headers: Any, body: list[bytes]) -> None:
     response, seen = await sent_to(where, "/", body, headers, max_body=10)
     assert (response.status, response.json()["code"]) == (413, "body.too_large")
     assert seen <= 0
@@ -115,7 +115,7 @@ async def test_a_body_that_is_too_long(where: str, headers: Any, body: list[byte
 
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("headers", [[("content-length", "10")], CHUNKED])
-async def test_a_body_that_just_fits(where: str, headers: Any) -> None:
+async def test_se6_a_body_that_just_fits(where: str, headers: Any) -> None:
     response, _ = await sent_to(where, "/", parts(4, 6), headers, max_body=10)
     assert (response.status, response.body) == (200, b"10")
 
@@ -124,13 +124,13 @@ async def test_a_body_that_just_fits(where: str, headers: Any) -> None:
     ("target", "size", "status"),
     [("/wide/a", 1000, 200), ("/wide/a", 1001, 413), ("/any/a", 5000, 200), ("/a", 11, 413), ("/a", 10, 200)],
 )
-async def test_a_route_has_its_own_limit(target: str, size: int, status: int) -> None:
+async def test_se6_a_route_has_its_own_limit(target: str, size: int, status: int) -> None:
     for headers in (CHUNKED, [("content-length", str(size))]):
         response, _ = await sent_to("forwarded", target, parts(size), headers, max_body=10)
         assert response.status == status
 
 
-async def test_the_default_is_ten_mebibytes() -> None:
+async def test_se6_the_default_is_ten_mebibytes() -> None:
     mebibytes = [("content-length", str(10 * 1024 * 1024 + 1))]
     response, _ = await sent_to("app", "/", b"", mebibytes)
     assert response.status == 413
@@ -149,13 +149,13 @@ def test_sizes_are_written_with_units() -> None:
 # -- what a policy reads
 
 
-async def test_a_policy_that_reads_meets_the_limit() -> None:
+async def test_se6_a_policy_that_reads_meets_the_limit() -> None:
     served = Gateway(policies=[Watching(), Reading()], app=reading_app, max_body=10)
     response = await call(served, "POST", "/", headers=CHUNKED, body=parts(6, 5))
     assert (response.status, response.json()["code"]) == (413, "body.too_large")
 
 
-async def test_a_policy_that_reads_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_se6_a_policy_that_reads_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gatekit.drivers.body.BODY_GRACE", 0.0)
 
     async def trickling() -> AsyncIterator[bytes]:
@@ -173,7 +173,7 @@ async def test_a_policy_that_reads_does_not_wait_for_ever(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("path", ["/", "/stubborn"])
 @pytest.mark.parametrize("specs", [(), (Watching(),)], ids=["bare", "observed"])
-async def test_a_middleware_tells_the_app_that_its_client_left(path: str, specs: tuple[Spec, ...]) -> None:
+async def test_se6_a_middleware_tells_the_app_that_its_client_left(path: str, specs: tuple[Spec, ...]) -> None:
     app = asgi.Policies(reading_app, *specs, max_body=10)
     response = await call(app, "POST", path, headers=CHUNKED, body=parts(6, 5))
     assert (response.status, response.json()["code"]) == (413, "body.too_large")
@@ -215,7 +215,7 @@ def test_a_wsgi_middleware(specs: tuple[Spec, ...]) -> None:
 # -- pace
 
 
-async def test_a_client_that_trickles_is_answered_with_408(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_se6_a_client_that_trickles_is_answered_with_408(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gatekit.upstream.cluster.BODY_GRACE", 0.0)
 
     async def trickling() -> AsyncIterator[bytes]:

@@ -59,7 +59,7 @@ async def test_an_upstream_that_reads_nothing_holds_up_the_client(scene: Scene, 
     assert (await client.head()).startswith(b"HTTP/1.1 204 ")
 
 
-async def test_many_slow_uploads_share_bounded_memory(fresh: Scene) -> None:
+async def test_ov8_many_slow_uploads_share_bounded_memory(fresh: Scene) -> None:
     """OV8: 1 MiB each, in pieces of 64 KiB, to an upstream that takes them slowly: 128 KiB of memory for each in flight.
 
     That is what is resident while all of them stand still. While they move, each socket that has something to be read
@@ -76,7 +76,7 @@ async def test_many_slow_uploads_share_bounded_memory(fresh: Scene) -> None:
     assert most[400] - most[100] < (400 - 100) * 512 * 1024
 
 
-async def test_clients_that_push_are_held_up(fresh: Scene) -> None:
+async def test_ov8_clients_that_push_are_held_up(fresh: Scene) -> None:
     """OV8 where clients do not wait: of 4 MiB that each writes as fast as it is taken, 1 MiB may be in memory.
 
     The 128 KiB of OV8 are not reached here: about 300 KiB behind uvicorn and 600 KiB behind granian were measured. What

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
@@ -104,4 +105,22 @@ async def test_an_old_connection_is_not_used_again(world: Any) -> None:
     await world.get(cluster)
     assert world.pool(cluster).idle == 0
     await world.get(cluster)
+    assert server.connections == 2
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+async def test_ipv6_by_address_and_by_name(world: Any, names: Names) -> None:
+    server = await world.serve(answering, host="::1")
+    for host in ("::1", "up.test"):
+        names.answer = ["::1"]
+        cluster = world.cluster(endpoints=(Endpoint(host, server.port),))
+        assert (await world.get(cluster))[1] == b"ok"
     assert server.connections == 2

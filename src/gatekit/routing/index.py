@@ -181,27 +181,35 @@ def _first(leaf: Leaf[T], exchange: Exchange, method: str) -> Entry[T] | None:
 
 
 def _descend(node: Node[T], parts: list[str], at: int, exchange: Exchange, method: str) -> Entry[T] | None:
-    if at == len(parts):
-        if node.ends is not None:
-            found = _first(node.ends, exchange, method)
-            if found is not None:
-                return found
-    else:
+    while at < len(parts):
         part = parts[at]
-        if node.literals is not None:
-            child = node.literals.get(part)
-            if child is not None:
-                found = _descend(child, parts, at + 1, exchange, method)
+        child = None if node.literals is None else node.literals.get(part)
+        if child is None:
+            child = node.param if part else None
+            other = None
+        else:
+            other = node.param if part else None
+        if other is None and node.rest is None and node.prefix is None:
+            # There is one way and no way back.
+            if child is None:
+                return None
+            node = child
+            at += 1
+            continue
+        for way in (child, other):
+            if way is not None:
+                found = _descend(way, parts, at + 1, exchange, method)
                 if found is not None:
                     return found
-        if node.param is not None and part:
-            found = _descend(node.param, parts, at + 1, exchange, method)
-            if found is not None:
-                return found
         if node.rest is not None and (part or at + 1 < len(parts)):
             found = _first(node.rest, exchange, method)
             if found is not None:
                 return found
+        return None if node.prefix is None else _first(node.prefix, exchange, method)
+    if node.ends is not None:
+        found = _first(node.ends, exchange, method)
+        if found is not None:
+            return found
     return None if node.prefix is None else _first(node.prefix, exchange, method)
 
 
