@@ -20,8 +20,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tests.processes import ExitedEarly
 from tests.streaming.crowds import Crowd, Downloads, Uploads
-from tests.streaming.process import MIB, ExitedEarly, Server, many_files
+from tests.streaming.process import MIB, Server, many_files
 from tests.streaming.scene import Scene, Upstreams, download, upload
 from tests.streaming.sockets import Sockets
 

@@ -6,15 +6,9 @@ promises servers must not pass without them.
 
 from __future__ import annotations
 
-import ctypes
-import importlib.util
 import os
-import random
-import signal
 import socket
-import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,10 +16,9 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.processes import Process, free_port, need_module, started
 
 HERE = Path(__file__).parent
-STRICT = os.environ.get("CI") == "true" or os.environ.get("GATEKIT_REQUIRE_SERVERS") == "1"
-START_SECONDS = 20.0
 
 ASGI = {
     "uvicorn": ["uvicorn", "apps:app", "--host", "127.0.0.1", "--port", "{port}", "--log-level", "warning"],
@@ -48,78 +41,26 @@ WSGI = {
 }  # fmt: skip
 
 
-class ExitedEarly(RuntimeError):
-    """The server ended before it answered: its port was taken, or it could not start. The text is its log."""
-
-
-class Server:
+class Server(Process):
     """One running server. `url` answers once the constructor has returned."""
 
     def __init__(self, name: str, arguments: list[str], folder: Path) -> None:
-        self.name = name
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.log = folder / "log.txt"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *(argument.format(port=self.port) for argument in arguments)],
-                cwd=HERE,
-                env={**os.environ, "PYTHONPATH": str(HERE), "GATEKIT_DIES_WITH_PARENT": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_die_with_parent,
-            )
-        self._wait()
+        super().__init__(
+            name,
+            [sys.executable, "-m", *(argument.format(port=self.port) for argument in arguments)],
+            folder / "log.txt",
+            cwd=HERE,
+            env={**os.environ, "PYTHONPATH": str(HERE), "GATEKIT_DIES_WITH_PARENT": "1"},
+        )
+        self.wait_for(self._answers)
 
-    def _wait(self) -> None:
-        """Until the server answers over HTTP. A refused connection comes back at once; the process wait paces it."""
-        end = time.monotonic() + START_SECONDS
-        while time.monotonic() < end:
-            try:
-                self.process.wait(0.02)
-            except subprocess.TimeoutExpired:
-                pass
-            else:
-                raise ExitedEarly(self.tail())
-            try:
-                if httpx.get(f"{self.url}/records/ready", timeout=1, trust_env=False).status_code == 200:
-                    return
-            except httpx.TransportError:
-                continue
-        self.stop()
-        raise RuntimeError(f"{self.name} did not answer within {START_SECONDS} s:\n{self.tail()}")
-
-    def tail(self) -> str:
-        return self.log.read_text(errors="replace")[-3000:]
-
-    def stop(self) -> None:
-        """End its whole process group: first asked, then killed."""
-        if self.process.poll() is not None:
-            return
-        os.killpg(self.process.pid, signal.SIGTERM)
+    def _answers(self) -> bool | None:
         try:
-            self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-def _free_port() -> int:
-    """A port that nobody listens on, below the range from which the kernel gives ports to clients."""
-    while True:
-        port = random.randint(20000, 32000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+            return httpx.get(f"{self.url}/records/ready", timeout=1, trust_env=False).status_code == 200 or None
+        except httpx.TransportError:
+            return None
 
 
 @pytest.fixture(scope="session")
@@ -128,22 +69,10 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, l
     running: list[Server] = []
 
     def go(name: str, arguments: list[str]) -> Server:
-        module = arguments[0]
-        if importlib.util.find_spec(module) is None:
-            message = f"the server {module} is not installed: pip install {module}"
-            if STRICT:
-                pytest.fail(message, pytrace=False)
-            pytest.skip(message)
-        for attempt in range(3):
-            try:
-                server = Server(name, arguments, tmp_path_factory.mktemp(name))
-            except ExitedEarly as error:
-                if attempt == 2:
-                    pytest.fail(f"{name} does not start:\n{error}", pytrace=False)
-            else:
-                running.append(server)
-                return server
-        raise AssertionError
+        need_module(arguments[0])
+        server = started(name, lambda: Server(name, arguments, tmp_path_factory.mktemp(name)))
+        running.append(server)
+        return server
 
     yield go
     for server in reversed(running):

@@ -6,16 +6,13 @@ promises servers must not pass without them.
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.streaming.process import SERVERS, ExitedEarly, Server, many_files
+from tests.processes import need_module, started
+from tests.streaming.process import SERVERS, Server, many_files
 from tests.streaming.scene import Scene, Upstreams
-
-STRICT = os.environ.get("CI") == "true" or os.environ.get("GATEKIT_REQUIRE_SERVERS") == "1"
 
 SERVING = ["uvicorn", "granian"]
 
@@ -37,22 +34,10 @@ def serve(upstreams: Upstreams, tmp_path_factory: pytest.TempPathFactory) -> Ite
     running: list[Server] = []
 
     def go(name: str) -> Server:
-        module = SERVERS[name][0]
-        if importlib.util.find_spec(module) is None:
-            message = f"the server {module} is not installed: pip install {module}"
-            if STRICT:
-                pytest.fail(message, pytrace=False)
-            pytest.skip(message)
-        for attempt in range(3):
-            try:
-                server = Server(name, upstreams.urls, tmp_path_factory.mktemp(name))
-            except ExitedEarly as error:
-                if attempt == 2:
-                    pytest.fail(f"{name} does not start:\n{error}", pytrace=False)
-            else:
-                running.append(server)
-                return server
-        raise AssertionError
+        need_module(SERVERS[name][0])
+        server = started(name, lambda: Server(name, upstreams.urls, tmp_path_factory.mktemp(name)))
+        running.append(server)
+        return server
 
     yield go
     for server in running:

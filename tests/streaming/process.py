@@ -5,23 +5,18 @@ Neither pytest nor gatekit is imported here: the bench uses it too.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import random
 import resource
-import signal
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
+from tests.processes import Process, free_port
+
 HERE = Path(__file__).parent
-START_SECONDS = 20.0
 MIB = 1024 * 1024
 SERVERS: Mapping[str, tuple[str, ...]] = {
     "uvicorn": (
@@ -36,48 +31,27 @@ SERVERS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-class ExitedEarly(RuntimeError):
-    """The server ended before it answered: its port was taken, or it could not start. The text is its log."""
-
-
-class Server:
+class Server(Process):
     """One running server. It answers once the constructor has returned; `pid` is the process that serves."""
 
     def __init__(self, name: str, upstreams: Mapping[str, str], folder: Path) -> None:
-        self.name = name
-        self.port = _free_port()
-        self.log = folder / f"{name}.log"
+        self.port = free_port()
         addresses = {f"GATEKIT_{key}": url for key, url in upstreams.items()}
         path = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *(argument.format(port=self.port) for argument in SERVERS[name])],
-                cwd=HERE,
-                env={**os.environ, **addresses, "PYTHONPATH": path, "GATEKIT_DIES_WITH_PARENT": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_die_with_parent,
-            )
-        self.pid = self._wait()
+        super().__init__(
+            name,
+            [sys.executable, "-m", *(argument.format(port=self.port) for argument in SERVERS[name])],
+            folder / f"{name}.log",
+            cwd=HERE,
+            env={**os.environ, **addresses, "PYTHONPATH": path, "GATEKIT_DIES_WITH_PARENT": "1"},
+        )
+        self.pid = self.wait_for(self._says_who_it_is)
 
-    def _wait(self) -> int:
-        """Until the server says who it is. A refused connection comes back at once; the process wait paces it."""
-        end = time.monotonic() + START_SECONDS
-        while time.monotonic() < end:
-            try:
-                self.process.wait(0.02)
-            except subprocess.TimeoutExpired:
-                pass
-            else:
-                raise ExitedEarly(self.tail())
-            try:
-                return int(self.told("pid"))
-            except (OSError, HTTPException):
-                continue
-        self.stop()
-        raise RuntimeError(f"{self.name} did not answer within {START_SECONDS} s:\n{self.tail()}")
+    def _says_who_it_is(self) -> int | None:
+        try:
+            return int(self.told("pid"))
+        except (OSError, HTTPException):
+            return None
 
     def told(self, what: str) -> Any:
         """What the app says under `/.told/`. Blocks."""
@@ -87,20 +61,6 @@ class Server:
             return json.loads(connection.getresponse().read())
         finally:
             connection.close()
-
-    def tail(self) -> str:
-        return self.log.read_text(errors="replace")[-3000:]
-
-    def stop(self) -> None:
-        """End its whole process group: first asked, then killed."""
-        if self.process.poll() is not None:
-            return
-        os.killpg(self.process.pid, signal.SIGTERM)
-        try:
-            self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
 
     # -- memory, in bytes
 
@@ -141,19 +101,3 @@ def many_files() -> None:
     """As many open files as this process may have."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-def _free_port() -> int:
-    """A port that nobody listens on, below the range from which the kernel gives ports to clients."""
-    while True:
-        port = random.randint(20000, 32000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
