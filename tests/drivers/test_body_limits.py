@@ -216,7 +216,7 @@ def test_a_wsgi_middleware(specs: tuple[Spec, ...]) -> None:
 
 
 async def test_se6_a_client_that_trickles_is_answered_with_408(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatekit.upstream.cluster.BODY_GRACE", 0.0)
+    monkeypatch.setattr("gatekit.upstream.upload.BODY_GRACE", 0.0)
 
     async def trickling() -> AsyncIterator[bytes]:
         yield b"x"
