@@ -88,7 +88,8 @@ class Cluster(Model):
     """The longest silence within a body or an event stream."""
     total_timeout: Duration | None = None
     """The longest time from the request to the last byte of the response, event streams included. None by default. For
-    `urls` that the pool serves."""
+    `urls` that the pool serves. The time of an upload counts, and a response is cut at the end of it; the upload itself
+    is bounded by `idle_timeout` and `min_body_rate`."""
     websocket_idle_timeout: Duration = 300.0
     """The longest silence within a WebSocket. Pings of either side end a silence."""
     keepalive: Duration = 15.0

@@ -140,7 +140,7 @@ class _Incoming:
     somebody else listens (`drivers.watch`), and what comes is kept for when the app asks.
     """
 
-    __slots__ = ("_ahead", "_arrived", "_asked", "_body", "_out", "_watcher", "over", "seen")
+    __slots__ = ("_ahead", "_arrived", "_asked", "_body", "_out", "_watcher", "seen")
 
     def __init__(self, out: Answer, body: AsgiBody) -> None:
         self._out = out
@@ -149,7 +149,6 @@ class _Incoming:
         self._arrived: asyncio.Event | None = None
         self._asked = False
         self._watcher: asyncio.Task[None] | None = None
-        self.over = False
         self.seen = False
 
     async def __call__(self) -> Any:
@@ -196,7 +195,6 @@ class _Incoming:
                 return
 
     def stop(self) -> None:
-        self.over = True
         if self._watcher is not None:
             self._watcher.cancel()
 

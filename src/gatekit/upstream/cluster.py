@@ -123,20 +123,13 @@ class Cluster:
         self._local: tuple[asyncio.AbstractEventLoop | None, list[Pool | None]] = (None, [])
 
     async def open(self, exchange: Exchange) -> ClusterResponse:
-        place = self.balancer.pick()
-        if place < 0:
-            raise UpstreamError("upstream.no_endpoint", self.name, status=503)
+        place = self._pick(exchange)
         connection: Connection | None = None
         total = self.plan.total_timeout
         began = 0.0 if total is None else self._pools.now()
         try:
             target = self._targets[place]
-            exchange.backend = target.name
-            exchange.attempts += 1
-            loop, pools = self._local
-            pool = pools[place] if loop is asyncio.get_running_loop() else None
-            if pool is None or pool.retired:
-                pool = self._pool(place, target)
+            pool = self._pool(place, target)
             host = target.authority if self._own_host else exchange.authority.encode("latin-1")
             head, length = request_head(exchange, host)
             connection = pool.borrow()
@@ -144,16 +137,14 @@ class Cluster:
                 connection = await self._upload(exchange, pool, connection, head, length)
             else:
                 connection = connection or await pool.connect()
-                connection.begin(head_only=exchange.method == "HEAD")
-                connection.write(head)
-                connection.request_sent = True
                 try:
-                    await connection.wait_for_head(self._head_timeout)
+                    await self._bodiless(connection, head, exchange.method)
                 except UpstreamError as error:
                     if exchange.method not in IDEMPOTENT or not _is_stale(connection, error):
                         raise
                     connection.abort()
-                    connection = await self._again(pool, head, exchange.method)
+                    connection = await pool.connect()
+                    await self._bodiless(connection, head, exchange.method)
             end: TotalEnd | None = None
             if total is not None:
                 end = TotalEnd(connection, began + total)
@@ -215,18 +206,12 @@ class Cluster:
             pool = pools[place] = self._pools.pool(loop, target)
         return pool
 
-    async def _again(self, pool: Pool, head: bytes, method: str) -> Connection:
-        """A second try of a request without a body, on a new connection."""
-        connection = await pool.connect()
-        try:
-            connection.begin(head_only=method == "HEAD")
-            connection.write(head)
-            connection.request_sent = True
-            await connection.wait_for_head(self._head_timeout)
-            return connection
-        except BaseException:
-            connection.abort()
-            raise
+    async def _bodiless(self, connection: Connection, head: bytes, method: str) -> None:
+        """Send a request without a body and return once the head of the answer is there."""
+        connection.begin(head_only=method == "HEAD")
+        connection.write(head)
+        connection.request_sent = True
+        await connection.wait_for_head(self._head_timeout)
 
     async def _upload(
         self, exchange: Exchange, pool: Pool, connection: Connection | None, head: bytes, length: int

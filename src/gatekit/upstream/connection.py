@@ -66,16 +66,8 @@ class Connection(Inflow, asyncio.Protocol):
         self._head_only = head_only
         self.busy = True
         if self.reused:
-            # What `clear` and `_reset` do, without the calls.
-            self.status = 0
-            self.headers = []
-            self.chunks = []
-            if self.trailers:
-                self.trailers = []
-            self.buffered = self._head_bytes = self._trailer_bytes = 0
-            self.error = None
-            self.began = self.ended = self.paused = self._plain = self._interim = self._keep = False
-            self.received = self.request_sent = self.uploading = False
+            self.clear()
+            self._reset()
 
     @property
     def reusable(self) -> bool:
@@ -176,11 +168,7 @@ class Connection(Inflow, asyncio.Protocol):
                     self._fail("upstream.bad_response", "head or trailers too large")
         if self.error is not None:
             self.transport.abort()
-        waiter = self.waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-        if self.alarm is not None and (self.began or self.error is not None):
-            self.alarm.fire()
+        self._notify()
 
     def eof_received(self) -> bool:
         self.eof = True
