@@ -29,7 +29,7 @@ from gatekit.core.ports import Ports
 from gatekit.core.verdict import ErrorShape
 from gatekit.drivers.asgi import AsgiDriver
 from gatekit.drivers.wsgi import WsgiDriver
-from gatekit.errors import ConfigRefused
+from gatekit.errors import ConfigRefused, Problem
 from gatekit.gateway.imagined import imagined
 from gatekit.gateway.lifespan import Lifespan
 from gatekit.gateway.loop_thread import SHARED
@@ -50,7 +50,8 @@ class Gateway(AsgiDriver):
     """A gateway: policies, routes and the clusters they lead to. An ASGI application: `uvicorn module:gateway`.
 
     Raises ConfigRefused with every finding when the configuration cannot be. `app` serves what no route matches
-    (without it that is 404). `error_shape` writes the bodies of error replies. `ports` are for tests.
+    (without it that is 404). `error_shape` writes the bodies of error replies. `ports` are for tests. `generation` is the
+    number that the configuration gets, for one of several processes that are to count alike.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Gateway(AsgiDriver):
         fallback: bool = False,
         error_shape: ErrorShape | None = None,
         ports: Ports | None = None,
+        generation: int = 1,
         **settings: Any,
     ) -> None:
         if config is None:
@@ -77,9 +79,10 @@ class Gateway(AsgiDriver):
         self._fallback = fallback or app is not None
         self._pools = Pools()
         self._lock = threading.Lock()
+        self._compiling = threading.Lock()
+        self._issued = generation - 1
         self._generations: weakref.WeakSet[Snapshot] = weakref.WeakSet()
-        self.plan: Snapshot = self._compile(config, 1)
-        self._generations.add(self.plan)
+        self.plan: Snapshot = self._compiled(config, generation)
         self._pooled: set[Hashable] = {key for plan in self.plan.cluster_plans for key in pool_keys(plan)}
         self.runtime = Runtime(lambda: self.plan.jobs, lost=self._pools.close_loop, forked=self._pools.reset_after_fork)
         super().__init__(self, now=self._ports.clock.monotonic, app=app, enter=self.runtime.enter)
@@ -115,22 +118,46 @@ class Gateway(AsgiDriver):
         enter = partial(self.runtime.enter_on, SHARED.call)
         return WsgiDriver(self, now=self._ports.clock.monotonic, app=app, enter=enter, loop_thread=lambda: SHARED)
 
-    def apply(self, source: Source) -> Snapshot:
-        """Put a new configuration in force and give its snapshot. Raises ConfigRefused, and then nothing has changed.
+    def prepare(self, source: Source, *, generation: int | None = None) -> Snapshot:
+        """Compile a configuration that `activate` can put in force later. Raises ConfigRefused with every finding.
 
-        It compiles in the caller's thread; for thousands of routes call it by `asyncio.to_thread`.
+        Nothing changes for requests. It may be called from any thread; one configuration is compiled at a time.
         """
-        with self._lock:
+        with self._compiling:
             try:
-                snapshot = self._compile(read(source), self.plan.generation + 1)
+                return self._compiled(read(source), self._issued + 1 if generation is None else generation)
             except ConfigRefused as refused:
                 self.events.emit(ConfigRejected(self.plan.generation, tuple(map(str, refused.problems))))
                 raise
+
+    def activate(self, snapshot: Snapshot) -> None:
+        """Put a prepared configuration in force: one assignment. Requests that are under way keep theirs.
+
+        Raises ConfigRefused when one with the same number or a greater is in force already: an old configuration never
+        comes back by itself.
+        """
+        with self._lock:
+            if snapshot.generation <= self.plan.generation:
+                late = f"generation {snapshot.generation} is not newer than {self.plan.generation}, which is in force"
+                raise ConfigRefused([Problem("", late)])
             self.plan = snapshot
-            self._generations.add(snapshot)
             self._tidy()
         self.runtime.refresh()
         self.events.emit(ConfigApplied(snapshot.generation, snapshot.digest))
+
+    def apply(self, source: Source) -> Snapshot:
+        """Put a new configuration in force and give its snapshot. Raises ConfigRefused, and then nothing has changed.
+
+        It compiles in the caller's thread; in an event loop that serves requests, use `reload`.
+        """
+        snapshot = self.prepare(source)
+        self.activate(snapshot)
+        return snapshot
+
+    async def reload(self, source: Source) -> Snapshot:
+        """`apply` for a loop that serves requests: it compiles in a thread, beside them."""
+        snapshot = await asyncio.to_thread(self.prepare, source)
+        self.activate(snapshot)
         return snapshot
 
     def explain(
@@ -141,11 +168,15 @@ class Gateway(AsgiDriver):
         self.plan.admit(exchange, raw_path, query)
         return self.plan.explain(exchange)
 
-    def _compile(self, config: GatewayConfig, generation: int) -> Snapshot:
-        return compile_config(
+    def _compiled(self, config: GatewayConfig, generation: int) -> Snapshot:
+        """The snapshot, counted among those whose state is kept."""
+        snapshot = compile_config(
             config, ports=self._ports.afresh(), generation=generation, destination=self._destination, shape=self._shape,
             fallback=self._fallback,
         )  # fmt: skip
+        self._issued = max(self._issued, generation)
+        self._generations.add(snapshot)
+        return snapshot
 
     def _destination(self, plan: ClusterPlan | SplitPlan, ports: Ports) -> Destination:
         return make_destination(plan, ports, pools=self._pools)
