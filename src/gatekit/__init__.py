@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         EndpointFailed,
         Event,
         Events,
+        GatewayStarted,
         PolicyFailed,
         RequestRefused,
     )
@@ -76,6 +77,7 @@ _HOMES = {
     "GatekitError": "errors",
     "Gateway": "gateway.gateway",
     "GatewayConfig": "config.model",
+    "GatewayStarted": "core.events",
     "Grade": "core.outcome",
     "Headers": "core.headers",
     "IDENTITY": "core.policy",
@@ -127,7 +129,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "ANONYMOUS", "ApiKey", "Authn", "BodyFilter", "BreakerChanged", "ClientDisconnected", "Cluster", "ConfigApplied",
     "ConfigRefused", "ConfigRejected", "ContractViolation", "Cors", "EndpointFailed", "Event", "Events", "Exchange",
-    "Fault", "GatekitError", "Gateway", "GatewayConfig", "Grade", "Headers", "IDENTITY", "Identity", "Job",
+    "Fault", "GatekitError", "Gateway", "GatewayConfig", "GatewayStarted", "Grade", "Headers", "IDENTITY", "Identity", "Job",
     "MisplacedPolicy", "MissingPort", "Outcome", "Placement", "PolicyFailed", "PolicySuspended", "Ports", "Problem",
     "RateLimit", "Redirect", "Reply", "RequestHeaders", "RequestRefused", "Respond", "ResponseHead", "ResponseHeaders",
     "ResponseTruncated", "Rewrite", "Route", "RouteFailed", "SecurityHeaders", "Spec", "Stage", "StoreUnavailable",

@@ -31,8 +31,9 @@ class Policies:
     Adjacent gatekit middlewares with the same options are run as one, in the same order and with the same result.
     Raises ContractViolation when a policy stands before one that it needs, MisplacedPolicy when it is given no spec.
 
-    `trusted_proxies`: networks whose forwarding headers are believed. `allow`: oddities of a path that may pass.
-    `error_shape`: writes the bodies of error replies. `ports`: for tests, what the policies are bound to.
+    `trusted_proxies`: networks whose forwarding headers are believed. `client_ip_header`: the one in which they tell the
+    client's address, where that is not X-Forwarded-For. `allow`: oddities of a path that may pass. `error_shape`: writes
+    the bodies of error replies. `ports`: for tests, what the policies are bound to.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Policies:
         app: App,
         *specs: Spec,
         trusted_proxies: Sequence[str] = (),
+        client_ip_header: str | None = None,
         allow: Sequence[str] = (),
         max_headers: int = 100,
         max_header_bytes: int = 32 * 1024,
@@ -51,8 +53,8 @@ class Policies:
     ) -> None:
         wrapped(app, self, "asgi")
         self.options = StackOptions(
-            tuple(trusted_proxies), tuple(allow), max_headers, max_header_bytes, max_target, merge_slashes,
-            max_body, error_shape, ports,
+            tuple(trusted_proxies), client_ip_header, tuple(allow), max_headers, max_header_bytes, max_target,
+            merge_slashes, max_body, error_shape, ports,
         )  # fmt: skip
         self.specs: tuple[Spec, ...] = tuple(specs)
         self.app = app

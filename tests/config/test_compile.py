@@ -221,7 +221,7 @@ def test_a_table_too_large_to_examine_whole_is_said_of_the_routes(
     compiled: Compiled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped = Finding("warning", "", None, "the search stopped", None)
-    monkeypatch.setattr("gatekit.config.findings.examine", lambda rules: [stopped])
+    monkeypatch.setattr("gatekit.config.findings.examine", lambda rules, pause: [stopped])
     snapshot = compiled({"routes": [Route("/a", to="a")], "clusters": {"a": Cluster("http://a")}})
     assert [str(warning) for warning in snapshot.warnings] == ["routes: warning: the search stopped"]
 

@@ -310,3 +310,28 @@ def test_a_configuration_knows_its_limits() -> None:
     assert marks(["encoded_slash", "semicolon"]) == 5
     with pytest.raises(ValidationError, match="nowhere"):
         GatewayConfig(trusted_proxies=["nowhere"])
+
+
+def test_the_header_that_tells_the_client_is_kept_in_lower_case() -> None:
+    assert GatewayConfig().client_ip_header is None
+    config = GatewayConfig(trusted_proxies="10.0.0.0/8", client_ip_header="CF-Connecting-IP")
+    assert config.client_ip_header == "cf-connecting-ip"
+    assert GatewayConfig(client_ip_header=None).client_ip_header is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"client_ip_header": "cf-connecting-ip"}, "name the networks of the proxies that set it in trusted_proxies"),
+        ({"client_ip_header": "X-Forwarded-For", "trusted_proxies": "10.0.0.0/8"}, "is read already"),
+        ({"client_ip_header": "forwarded", "trusted_proxies": "10.0.0.0/8"}, "is read already"),
+        ({"client_ip_header": "not a name", "trusted_proxies": "10.0.0.0/8"}, "not a header name"),
+        ({"client_ip_header": "", "trusted_proxies": "10.0.0.0/8"}, "at least 1 character"),
+        ({"client_ip_header": "cf-connecting-ip", "trusted_proxies": "nowhere"}, "nowhere"),
+    ],
+)
+def test_a_header_that_nobody_can_be_believed_in_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message) as refused:
+        GatewayConfig(**fields)
+    (error,) = refused.value.errors()
+    assert error["loc"] == ("trusted_proxies" if message == "nowhere" else "client_ip_header",)

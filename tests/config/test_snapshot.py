@@ -125,6 +125,9 @@ def test_the_door_has_the_limits_of_the_configuration(compiled: Compiled) -> Non
     ).door
     assert (door.max_headers, door.max_header_bytes, door.max_target, door.merge_slashes) == (7, 999, 99, False)
     assert door.trust.trusts("10.1.2.3")
+    assert door.trust.header is None
+    told = compiled(shop(trusted_proxies=["10.0.0.0/8"], client_ip_header="True-Client-IP")).door
+    assert told.trust.header == b"true-client-ip"
 
 
 def test_it_explains_with_the_live_matcher(compiled: Compiled) -> None:

@@ -230,6 +230,40 @@ def test_a_request_id_is_believed_of_trusted_peers(
     assert exchange.request_id == used
 
 
+CF = b"cf-connecting-ip"
+
+
+@pytest.mark.parametrize(
+    ("peer", "client", "left"),
+    [
+        ("10.0.0.1", "198.51.100.7", [CF, b"x-forwarded-for", b"forwarded"]),
+        ("203.0.113.9", "203.0.113.9", []),
+        (None, None, []),
+    ],
+)
+@pytest.mark.parametrize("refused", [False, True])
+def test_the_client_is_settled_before_anything_is_refused(
+    make_exchange: Any, make_door: Doors, peer: str | None, client: str | None, left: list[bytes], refused: bool
+) -> None:
+    door = make_door(trust=Trust(["10.0.0.0/8"], "cf-connecting-ip"), max_headers=2 if refused else 3)
+    exchange = make_exchange([HOST, (b"a", b"b"), (CF, b"198.51.100.7")], door=door, peer=peer)
+    # What is counted is what came: taking one away does not make room for another.
+    assert (door.admit(exchange, b"/", b"") is not None) is refused
+    assert exchange.client_ip == client
+    assert [name for name, _ in exchange.headers] == [b"host", b"a", *left]
+
+
+def test_what_is_checked_is_the_request_as_it_came(make_exchange: Any, make_door: Doors) -> None:
+    door = make_door(trust=Trust(["10.0.0.0/8"], "cf-connecting-ip"))
+    # Host and length stand elsewhere once a header before them has gone.
+    exchange = make_exchange([(CF, b"6.6.6.6"), (b"content-length", b"5"), HOST], door=door)
+    assert door.admit(exchange, b"/", b"") is None
+    assert exchange.host == "shop.example"
+    bad = make_exchange([(CF, b"6.6.6.6\n"), HOST], door=door)
+    assert (reply := door.admit(bad, b"/", b"")) is not None
+    assert reply.reason == "door.bad_header"
+
+
 class SomeBody(NoBody):
     def __init__(self) -> None:
         super().__init__()

@@ -92,6 +92,22 @@ def test_positions_and_options_are_those_of_spec_and_stack(world: str) -> None:
 
 
 @WORLDS
+def test_the_header_that_tells_the_client_needs_somebody_to_believe(world: str) -> None:
+    middlewares = getattr(gatekit, world)
+    app = asgi_app if world == "asgi" else wsgi_app
+    trusted = {"trusted_proxies": ["10.0.0.0/8"]}
+    told = middlewares.RateLimit(app, "5/minute", client_ip_header="CF-Connecting-IP", **trusted)
+    assert told.options.client_ip_header == "CF-Connecting-IP"
+    assert middlewares.Authn(told, **KEYS, **trusted).specs == (Authn(**KEYS),)
+    with pytest.raises(ValueError, match="in trusted_proxies, for from anybody else"):
+        middlewares.RateLimit(app, "5/minute", client_ip_header="cf-connecting-ip")
+    with pytest.raises(ValueError, match="x-forwarded-for is read already"):
+        middlewares.Policies(app, client_ip_header="x-forwarded-for", **trusted)
+    with pytest.raises(ConfigRefused, match="client_ip_header"):
+        middlewares.Router(app, routes=[], clusters={}, client_ip_header="cf-connecting-ip")
+
+
+@WORLDS
 @pytest.mark.parametrize("name", ["Policies", "RateLimit", "Router"])
 def test_what_is_no_app_is_refused_with_what_to_do(world: str, name: str) -> None:
     needed: dict[str, dict[str, Any]] = {"RateLimit": {"limit": "1/second"}, "Router": {"routes": [], "clusters": {}}}

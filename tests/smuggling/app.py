@@ -135,6 +135,9 @@ gateway = Gateway(
         *(Route(f"/f/{name}/*", to=name) for name in FAILING),
     ],
     clusters={"sink": SINK, **FAILING},
+    # Nobody the tests can be: what only such a peer may say is taken from everybody.
+    trusted_proxies=["192.0.2.0/24"],
+    client_ip_header="cf-connecting-ip",
 )
 wsgi_gateway = gateway.wsgi()
 

@@ -25,9 +25,9 @@ MARK = "6.6.6.6"
 SET = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "via", "x-request-id"]
 """What the gateway says itself, to every upstream."""
 DROPPED = [
-    "x-real-ip", "x-forwarded-port", "x-forwarded-prefix", "x-forwarded-server", "x-forwarded-user",
-    "x-forwarded-client-cert", "x-forwarded-anything", "keep-alive", "proxy-connection", "proxy-authorization",
-    "proxy-authenticate", "trailer", "te", "http2-settings",
+    "x-real-ip", "cf-connecting-ip", "x-forwarded-port", "x-forwarded-prefix", "x-forwarded-server",
+    "x-forwarded-user", "x-forwarded-client-cert", "x-forwarded-anything", "keep-alive", "proxy-connection",
+    "proxy-authorization", "proxy-authenticate", "trailer", "te", "http2-settings",
 ]  # fmt: skip
 """What goes no further than one hop, or that only a trusted peer may say."""
 FRAMING = ["content-length", "transfer-encoding"]

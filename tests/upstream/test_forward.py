@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatekit.core.door import Door
 from gatekit.core.headers import Headers, fold, shape_of
+from gatekit.core.peers import Trust
 from gatekit.errors import UpstreamError
-from gatekit.testing import request
+from gatekit.testing import FixedRandom, request
 from gatekit.upstream.forward import (
     CHUNKED,
     body_length,
@@ -127,6 +129,33 @@ def test_tx1_what_a_trusted_peer_did_not_say_is_added() -> None:
     assert sorted(forwarded([("via", "2 edge")], trusted=[PEER])) == sorted(
         [*OURS[:-1], (b"via", b"2 edge, 1.1 gatekit")]
     )
+
+
+@pytest.mark.parametrize("peer", ["10.0.0.1", PEER], ids=["trusted", "stranger"])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [("cf-connecting-ip", "198.51.100.7")],
+        [("cf-connecting-ip", "198.51.100.7"), ("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=6.6.6.6")],
+        [("cf-connecting-ip", "198.51.100.7"), ("cf_connecting_ip", "6.6.6.6"), ("x-real-ip", "6.6.6.6")],
+        [("cf-connecting-ip", "198.51.100.7"), ("connection", "cf-connecting-ip, x-forwarded-for")],
+        [("cf-connecting-ip", "6.6.6.6"), ("cf-connecting-ip", "198.51.100.7"), ("x-forwarded-for", "6.6.6.6")],
+        [("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=6.6.6.6"), ("x-real-ip", "6.6.6.6")],
+        [("cf_connecting_ip", "6.6.6.6"), ("cf.connecting.ip", "6.6.6.6")],
+    ],
+    ids=["alone", "a chain of the client's", "odd spellings", "connection", "doubled", "missing", "only odd spellings"],
+)
+def test_tx1_the_client_that_a_proxy_tells_is_the_one_that_goes_on(sent: list[tuple[str, str]], peer: str) -> None:
+    door = Door(FixedRandom(), trust=Trust(["10.0.0.0/8"], "cf-connecting-ip"))
+    exchange = request("GET", "/", headers=sent, client=peer, door=door)
+    found = forward_headers(exchange, b"up.test")
+    client = "198.51.100.7" if peer == "10.0.0.1" and sent[0][1] == "198.51.100.7" else peer
+    assert exchange.client_ip == client
+    hops = [client, peer] if client != peer else [peer]
+    assert [value for name, value in found if fold(name) == b"x-forwarded-for"] == [", ".join(hops).encode()]
+    (told,) = [value for name, value in found if fold(name) == b"forwarded"]
+    assert told == ", ".join(f"for={hop}" for hop in hops).encode() + b";host=gateway.test;proto=http"
+    assert b"6.6.6.6" not in b" ".join(value for _, value in found)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The `gatekit` command: check, explain, schema, demo. It parses arguments and prints; the work is done elsewhere."""
+"""The `gatekit` command: run, check, explain, schema, demo. It parses arguments and prints; the work is done elsewhere."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"gatekit {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
 
+    from gatekit.cli.run import add_arguments
+
     check = commands.add_parser(
         "check", help="validate a configuration file; exit 1 with every finding if it is refused"
     )
@@ -29,6 +31,13 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument("url", help="/path?query, or a whole URL with its host")
     explain.add_argument("-H", "--header", action="append", default=[], metavar="NAME: VALUE")
     explain.add_argument("--client", metavar="ADDRESS", help="the client's address")
+
+    add_arguments(
+        commands.add_parser(
+            "run",
+            help="serve a configuration: workers, reload, drain; exit 1 with every finding if it is refused",
+        )
+    )
 
     commands.add_parser("schema", help="print the JSON Schema of configuration files")
 
@@ -66,6 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from gatekit.cli.schema import schema
 
             return schema()
+        if options.command == "run":
+            from gatekit.cli.run import run
+
+            return run(options)
         from gatekit.cli.demo import demo
 
         return demo(options.port, once=options.once)
@@ -79,5 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def say(line: str, *, error: bool = False) -> None:
-    """One line to the terminal."""
-    (sys.stderr if error else sys.stdout).write(line + "\n")
+    """One line to the terminal, or to whoever reads it there: at once, not when a buffer is full."""
+    stream = sys.stderr if error else sys.stdout
+    stream.write(line + "\n")
+    stream.flush()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from gatekit.config.cluster import Cluster
 from gatekit.config.findings import findings
 from gatekit.config.model import GatewayConfig, Route, limit, marks
+from gatekit.config.printed import digest
 from gatekit.config.snapshot import Snapshot
 from gatekit.core.destination import Destination, DestinationFactory
 from gatekit.core.door import Door
@@ -21,7 +22,8 @@ from gatekit.core.policy import Hooks, Spec, bound, jobs_of
 from gatekit.core.ports import Ports
 from gatekit.core.verdict import ErrorShape, Reply
 from gatekit.errors import ConfigRefused, GatekitError, Problem
-from gatekit.routing.matcher import Matcher
+from gatekit.routing.matcher import Matcher, Rule
+from gatekit.routing.pause import Pause, no_pause
 
 
 def compile_config(
@@ -32,23 +34,29 @@ def compile_config(
     destination: DestinationFactory,
     shape: ErrorShape | None = None,
     fallback: bool = False,
+    pause: Pause = no_pause,
 ) -> Snapshot:
     """The snapshot of `config`, bound to `ports`. Raises ConfigRefused with every finding.
 
     `destination` makes what answers from the plan of a cluster or a split. With `fallback` what no route matches
-    is for the app behind the gateway, and is not answered with 404 or 405.
+    is for the app behind the gateway, and is not answered with 404 or 405. `pause` is called between routes.
     """
-    warnings = _examined(config)
+    warnings = _examined(config, pause)
     site = Site(config, ports, destination, shape)
     shared = site.bound(config.policies, "gateway", "policies")
     site.make_clusters(config)
-    routes = [compile_route(route, place, shared, site) for place, route in enumerate(config.routes)]
+    routes: list[RoutePlan] = []
+    rules: list[Rule[RoutePlan]] = []
+    for place, route in enumerate(config.routes):
+        routes.append(compile_route(route, place, shared, site))
+        rules.append(route.rule(routes[-1]))
+        pause()
     no_route = Pipeline(_in_order(shared), events=ports.events, shape=shape, proven=True)
-    matcher = Matcher([route.rule(plan) for route, plan in zip(config.routes, routes, strict=True)])
+    matcher = Matcher(rules, pause)
     site.refuse_if_broken(warnings)
     door = Door(
         ports.random,
-        trust=Trust(config.trusted_proxies),
+        trust=Trust(config.trusted_proxies, config.client_ip_header),
         max_headers=config.max_headers,
         max_header_bytes=config.max_header_bytes,
         max_target=config.max_target,
@@ -60,7 +68,7 @@ def compile_config(
     return Snapshot(
         config=config, generation=generation, door=door, matcher=matcher, routes=routes, clusters=site.clusters,
         cluster_plans=site.plans, no_route=no_route, jobs=[job for one in site.workers for job in jobs_of(one)],
-        ports=ports, warnings=warnings, fallback=fallback,
+        ports=ports, warnings=warnings, fallback=fallback, digest=digest(config, pause),
     )  # fmt: skip
 
 
@@ -174,11 +182,11 @@ def _in_order(hooks: Sequence[Hooks]) -> list[Hooks]:
     return sorted(hooks, key=lambda one: one.placement.stage)
 
 
-def _examined(config: GatewayConfig) -> tuple[Problem, ...]:
+def _examined(config: GatewayConfig, pause: Pause) -> tuple[Problem, ...]:
     """The warnings; documents were examined when they were read, a model made by hand is examined now."""
     if config.warnings is not None:
         return config.warnings
-    found = tuple(config.places.locate(problem) for problem in findings(config))
+    found = tuple(config.places.locate(problem) for problem in findings(config, pause=pause))
     if any(problem.severity == "error" for problem in found):
         raise ConfigRefused(found)
     return found

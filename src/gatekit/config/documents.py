@@ -21,15 +21,16 @@ from gatekit.config.places import Places, found_in
 from gatekit.core.plan import Document
 from gatekit.core.policy import Spec
 from gatekit.errors import ConfigRefused, Problem
+from gatekit.routing.pause import Pause, no_pause
 
 
-def config_from(*sources: Mapping[str, Any] | Document) -> GatewayConfig:
+def config_from(*sources: Mapping[str, Any] | Document, pause: Pause = no_pause) -> GatewayConfig:
     """The configuration that these documents or mappings make together.
 
     Entries may also be objects already (`Route`, `Cluster`, specs). Raises ConfigRefused with every finding, errors
-    and warnings; the warnings of one that is accepted are in `GatewayConfig.warnings`.
+    and warnings; the warnings of one that is accepted are in `GatewayConfig.warnings`. `pause` is called between routes.
     """
-    gathered = _Gathered()
+    gathered = _Gathered(pause)
     for source in sources:
         gathered.add(source if isinstance(source, Document) else Document("", source))
     return gathered.config()
@@ -38,7 +39,8 @@ def config_from(*sources: Mapping[str, Any] | Document) -> GatewayConfig:
 class _Gathered:
     """What the documents have said so far, and what was wrong with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause: Pause) -> None:
+        self.pause = pause
         self.places = Places()
         self.problems: list[Problem] = []
         self.policies: list[Spec] = []
@@ -49,8 +51,10 @@ class _Gathered:
         self.mentioned: list[tuple[Document, str, str]] = []
         self.whole = True
 
-    def add(self, document: Document) -> None:
-        for key, value in document.data.items():
+    def add(self, given: Document) -> None:
+        # The places that are noted live as long as the configuration; what was written need not.
+        document = Document(given.origin, {}, given.revision, given.lines)
+        for key, value in given.data.items():
             if key == "policies":
                 self._add_policies(document, value)
             elif key == "routes":
@@ -75,6 +79,7 @@ class _Gathered:
 
     def _add_routes(self, document: Document, value: object) -> None:
         for place, item in enumerate(self._list(document, "routes", value)):
+            self.pause()
             path = f"routes[{place}]"
             route = item if isinstance(item, Route) else self._route(document, path, item)
             if route is not None:
@@ -141,7 +146,7 @@ class _Gathered:
                 missing = unknown_cluster(path, name, known)
                 self._problem(document, path, missing.message)
         mentioned = {name for _, _, name in self.mentioned}
-        found = findings(config, broken=self.broken, mentioned=mentioned, whole=self.whole)
+        found = findings(config, broken=self.broken, mentioned=mentioned, whole=self.whole, pause=self.pause)
         problems = [*self.problems, *(self.places.locate(problem) for problem in found)]
         problems.sort(key=lambda problem: (problem.source or "", problem.line or 0))
         if any(problem.severity == "error" for problem in problems):

@@ -13,6 +13,8 @@ from gatekit.config.printed import names_secret
 from gatekit.core.contracts import in_stage_order, violations
 from gatekit.core.policy import Spec
 from gatekit.errors import Problem
+from gatekit.routing.matcher import Rule
+from gatekit.routing.pause import Pause, no_pause
 from gatekit.routing.reachability import examine
 
 ANSWERING = frozenset({"redirect", "respond"})
@@ -20,12 +22,18 @@ ANSWERING = frozenset({"redirect", "respond"})
 
 
 def findings(
-    config: GatewayConfig, *, broken: Collection[str] = (), mentioned: Collection[str] = (), whole: bool = True
+    config: GatewayConfig,
+    *,
+    broken: Collection[str] = (),
+    mentioned: Collection[str] = (),
+    whole: bool = True,
+    pause: Pause = no_pause,
 ) -> list[Problem]:
     """Everything that is wrong or doubtful with the configuration as a whole, errors and warnings.
 
     `broken` are names of clusters that are there and could not be read, `mentioned` those that routes which could not
     be read lead to. `whole` is False when a policy of the gateway could not be read: then nothing is said of order.
+    `pause` is called between routes.
     """
     found = [
         *_names(config),
@@ -35,8 +43,8 @@ def findings(
         *_weightless(config),
     ]
     if whole:
-        found += _order(config)
-    return [*found, *_reachable(config)]
+        found += _order(config, pause)
+    return [*found, *_reachable(config, pause)]
 
 
 def _names(config: GatewayConfig) -> Iterator[Problem]:
@@ -95,24 +103,25 @@ def _weightless(config: GatewayConfig) -> Iterator[Problem]:
             )
 
 
-def _order(config: GatewayConfig) -> Iterator[Problem]:
+def _order(config: GatewayConfig, pause: Pause) -> Iterator[Problem]:
     """Does every policy have before it what it needs? For requests without a route, and for those of each route."""
     alone = violations(in_stage_order(config.policies), complete=True)
     for sentence in alone:
         yield Problem("policies", sentence)
     for place, route in enumerate(config.routes):
+        pause()
         if route.policies:
             for sentence in violations(in_stage_order([*config.policies, *route.policies]), complete=True):
                 if sentence not in alone:
                     yield Problem(f"routes[{place}].policies", sentence)
 
 
-def _reachable(config: GatewayConfig) -> Iterator[Problem]:
+def _reachable(config: GatewayConfig, pause: Pause) -> Iterator[Problem]:
     """Can every route be reached, and is it clear which of two is meant?"""
     routes: dict[str, tuple[int, Route]] = {}
     for place, route in enumerate(config.routes):
         routes.setdefault(route.id, (place, route))
-    for finding in examine([route.rule(None) for _, route in routes.values()]):
+    for finding in examine((_rule(route, pause) for _, route in routes.values()), pause):
         path, message = "routes", finding.message
         if finding.rule_id in routes:
             place, route = routes[finding.rule_id]
@@ -120,6 +129,11 @@ def _reachable(config: GatewayConfig) -> Iterator[Problem]:
         if finding.other_id is not None:
             message = _without_secrets(message, routes[finding.other_id][1])
         yield Problem(path, message, severity=finding.severity)
+
+
+def _rule(route: Route, pause: Pause) -> Rule[None]:
+    pause()
+    return route.rule(None)
 
 
 def _without_secrets(message: str, route: Route) -> str:

@@ -32,6 +32,11 @@ class Places:
         line = document.lines.get(path)
         return f"{path} in {document.origin}" + ("" if line is None else f":{line}")
 
+    def parts(self) -> list[object]:
+        """What it is made of, piece by piece, for `let_go`."""
+        documents = {id(document): document for document, _ in self._entries.values()}
+        return [*(path for one in documents.values() for path in one.lines), *self._entries.values()]
+
     def locate(self, problem: Problem) -> Problem:
         """The same finding with document, line, and path within that document, as far as they are known."""
         entry = problem.path

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gatekit.config.printed import digest, settings, shown
+from gatekit.config.printed import settings, shown
 from gatekit.core.events import PolicyFailed
 from gatekit.core.outcome import Fault
 from gatekit.core.verdict import Reply
@@ -36,12 +36,13 @@ class Snapshot:
     """A `core.plan.Plan` for a gateway. Made by `compile_config` only.
 
     `clusters` are the destinations by name, `cluster_plans` what they were made from; `jobs` is the background work
-    that this configuration asks for. With `fallback` a request that no route matches goes to the app behind.
+    that this configuration asks for. `parts` is all that there are thousands of: who holds the list when the snapshot
+    goes can free them piece by piece (`let_go`). With `fallback` a request that no route matches goes to the app behind.
     """
 
     __slots__ = (
         "__weakref__", "_ports", "cluster_plans", "clusters", "config", "digest", "door", "fallback", "generation", "jobs",
-        "matcher", "no_route", "routes", "warnings",
+        "matcher", "no_route", "parts", "routes", "warnings",
     )  # fmt: skip
 
     def __init__(
@@ -59,10 +60,11 @@ class Snapshot:
         ports: Ports,
         warnings: Sequence[Problem],
         fallback: bool,
+        digest: str,
     ) -> None:
         self.config = config
         self.generation = generation
-        self.digest = digest(config)
+        self.digest = digest
         self.door = door
         self.matcher = matcher
         self.routes = tuple(routes)
@@ -72,6 +74,7 @@ class Snapshot:
         self.jobs = tuple(jobs)
         self.warnings = tuple(warnings)
         self.fallback = fallback
+        self.parts: list[object] = [*config.places.parts(), *config.routes, *self.routes, *matcher.parts()]
         self._ports = ports
 
     def __repr__(self) -> str:

@@ -38,6 +38,13 @@ class PolicyFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayStarted(Event):
+    """The lifespan has begun: from now on requests are served."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigApplied(Event):
     """A new generation is in force. `digest` names its content."""
 
@@ -51,6 +58,27 @@ class ConfigRejected(Event):
 
     generation: int
     problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DrainBegan(Event):
+    """The gateway is about to leave: it goes on answering for `grace` seconds and gives what is under way `timeout` more.
+
+    `active` is how many exchanges are under way.
+    """
+
+    grace: float
+    timeout: float
+    active: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrainEnded(Event):
+    """A drain is over, after so many seconds: `cut` exchanges were broken off, `ended` streams closed properly."""
+
+    seconds: float
+    cut: int
+    ended: int
 
 
 @dataclass(frozen=True, slots=True)

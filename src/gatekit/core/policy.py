@@ -106,6 +106,8 @@ class Spec(BaseModel):
     """The fields that may be given by position, in order."""
     answers: ClassVar[bool] = False
     """Whether the policy answers every request itself, so that a route with it needs no destination."""
+    keeps: ClassVar[str] = ""
+    """What a bound policy remembers in its own process, in words for people. Of several processes each has its own."""
 
     def __init__(self, /, *args: Any, **fields: Any) -> None:
         if args:

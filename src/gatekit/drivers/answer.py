@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gatekit.core.exchange import Exchange
 from gatekit.core.head import ResponseHead
@@ -14,14 +14,23 @@ from gatekit.core.policy import BodyFilter
 from gatekit.core.verdict import Reply, render
 from gatekit.errors import BodyRefused, ResponseTruncated
 
+if TYPE_CHECKING:
+    from gatekit.drivers.flights import Stream
+
 
 class Answer:
     """One exchange's response on its way out, whichever the driver (`send` is ASGI's).
 
     `entered` is how many policies see it, `status` what was sent, `bodiless` that no body may follow.
+
+    For a drain: `task` serves the exchange, `stream` can be ended before its time, `closing` says that `send` may close
+    the connection, `cutting` that the task was cancelled by the drain, `blind` that an app sends past this object.
     """
 
-    __slots__ = ("bodiless", "entered", "exchange", "filters", "over", "pipeline", "send", "status")
+    __slots__ = (
+        "blind", "bodiless", "closing", "cutting", "entered", "exchange", "filters", "over", "pipeline", "send", "status",
+        "stream", "task",
+    )  # fmt: skip
 
     def __init__(self, exchange: Exchange, pipeline: Pipeline, send: Any = None) -> None:
         self.exchange = exchange
@@ -32,6 +41,9 @@ class Answer:
         self.status: int | None = None
         self.bodiless = False
         self.over = False
+        self.task: asyncio.Task[Any] | None = None
+        self.stream: Stream | None = None
+        self.blind = self.closing = self.cutting = False
 
     def settle(self, head: ResponseHead) -> tuple[ResponseHead, bytes] | None:
         """Run the response hooks on `head`. None if it stands; else what replaces it, already through its own hooks.
@@ -41,8 +53,9 @@ class Answer:
         exchange, pipeline = self.exchange, self.pipeline
         replaced: tuple[ResponseHead, bytes] | None = None
         if pipeline.responds or exchange.queue is not None:
-            replaced = self._respond(head)
-            if replaced is not None:
+            failure, entered = pipeline.respond(exchange, head, self.entered, self.filters)
+            if failure is not None:
+                replaced = self._replace(failure, entered)
                 head = replaced[0]
         else:
             exchange.answered = True
@@ -57,10 +70,9 @@ class Answer:
             exchange.report()
         return replaced
 
-    def _respond(self, head: ResponseHead) -> tuple[ResponseHead, bytes] | None:
+    def _replace(self, failed: Reply, entered: int) -> tuple[ResponseHead, bytes]:
         exchange, pipeline = self.exchange, self.pipeline
-        failure, entered = pipeline.respond(exchange, head, self.entered, self.filters)
-        replaced: tuple[ResponseHead, bytes] | None = None
+        failure: Reply | None = failed
         while failure is not None:
             exchange.final = True
             pipeline.refused(exchange, pipeline.kinds[entered], failure)
@@ -92,6 +104,11 @@ class Answer:
                 exchange.report()
             if self.pipeline.observes:
                 self.pipeline.observe(exchange, outcome, self.entered)
+
+    def left(self) -> None:
+        """The task was cancelled: the client has gone. What a drain cancels is told by who answers it instead."""
+        if not self.cutting:
+            self.finish(client_gone())
 
     def cut(self, reason: str | None = None, fault: Fault | None = None) -> None:
         """The response broke off after it had begun. Without a reason: an inner driver said why, and reported it."""
@@ -132,7 +149,7 @@ async def write(out: Answer, head: ResponseHead, body: bytes) -> None:
         out.finish(client_gone())
         return
     except asyncio.CancelledError:
-        out.finish(client_gone())
+        out.left()
         raise
     out.complete()
 

@@ -21,10 +21,11 @@ from gatekit.core.verdict import Reply
 from gatekit.drivers.answer import Answer, answer
 from gatekit.drivers.body import AsgiBody, declared_length
 from gatekit.drivers.embed import embed
+from gatekit.drivers.flights import Flights, cut_short, was_cut
 from gatekit.drivers.forward import forward
 from gatekit.drivers.steps import decide
 from gatekit.drivers.watch import Watches
-from gatekit.drivers.websocket import websocket
+from gatekit.drivers.websocket import cut_websocket, websocket
 from gatekit.errors import ClientDisconnected
 
 
@@ -39,9 +40,10 @@ class AsgiDriver:
     """An ASGI application that runs a plan; behind it `app`, or the plan's destinations.
 
     `now` is a monotonic clock; `enter` is called for each exchange with the loop that serves it, before anything else.
+    `flights` has what is under way, for a drain.
     """
 
-    __slots__ = ("_enter", "_now", "_source", "_watches", "app")
+    __slots__ = ("_enter", "_now", "_source", "_watches", "app", "flights")
 
     def __init__(
         self,
@@ -55,7 +57,13 @@ class AsgiDriver:
         self._now = now
         self._enter = enter
         self._watches: Watches | None = None
+        self.flights = Flights()
         self.app = app
+
+    @property
+    def active(self) -> int:
+        """How many exchanges, requests and WebSockets, are under way, over all loops."""
+        return len(self.flights.under_way)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one scope. Every coroutine between the server and the wait for the upstream is resumed once for every
@@ -86,31 +94,42 @@ class AsgiDriver:
         prefix, pipeline = _admit(plan, exchange, scope)
         out = Answer(exchange, pipeline, send)
         out.entered = pipeline.size
-        if pipeline.decides or exchange.refusal is not None:
-            try:
-                reply, out.entered = await decide(exchange, pipeline)
-            except ClientDisconnected:
-                out.entered = exchange.cursor + 1
-                out.finish(client_gone())
-                return
-            except asyncio.CancelledError:
-                out.entered = exchange.cursor + 1
-                out.finish(client_gone())
+        out.task = asyncio.current_task(loop)
+        flights = self.flights
+        flights.under_way.add(out)
+        if flights.closes is not None:
+            flights.close_after(out)
+        try:
+            if pipeline.decides or exchange.refusal is not None:
+                try:
+                    reply, out.entered = await decide(exchange, pipeline)
+                except ClientDisconnected:
+                    out.entered = exchange.cursor + 1
+                    out.finish(client_gone())
+                    return
+                except asyncio.CancelledError:
+                    out.entered = exchange.cursor + 1
+                    raise
+                if reply is not None:
+                    await answer(out, reply)
+                    return
+            destination = pipeline.destination
+            if destination is not None:
+                await forward(destination, out, receive, body, watches)
+            elif self.app is not None:
+                if isinstance(body, NoBody):
+                    # The app is handed the server's empty message, like any other.
+                    body = AsgiBody(receive, 0)
+                    exchange.body = body
+                await embed(self.app, out, scope, receive, body, prefix, watches)
+            else:
+                await answer(out, Reply(500, "router.no_destination"))
+        except asyncio.CancelledError:
+            if not was_cut(out):
                 raise
-            if reply is not None:
-                await answer(out, reply)
-                return
-        destination = pipeline.destination
-        if destination is not None:
-            await forward(destination, out, receive, body, watches)
-        elif self.app is not None:
-            if isinstance(body, NoBody):
-                # The app is handed the server's empty message, like any other.
-                body = AsgiBody(receive, 0)
-                exchange.body = body
-            await embed(self.app, out, scope, receive, body, prefix, watches)
-        else:
-            await answer(out, Reply(500, "router.no_destination"))
+            await cut_short(out)
+        finally:
+            flights.under_way.discard(out)
 
     async def other(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a scope that is no HTTP request."""
@@ -134,7 +153,18 @@ class AsgiDriver:
             client[0] if client else None, scope.get("http_version", "1.1"), scope, plan.door, body, self._now(),
         )  # fmt: skip
         prefix, pipeline = _admit(plan, exchange, scope)
-        await websocket(exchange, pipeline, self.app, scope, receive, send, prefix)
+        out = Answer(exchange, pipeline, send)
+        out.task = asyncio.current_task()
+        flights = self.flights
+        flights.under_way.add(out)
+        try:
+            await websocket(out, self.app, scope, receive, prefix)
+        except asyncio.CancelledError:
+            if not was_cut(out):
+                raise
+            await cut_websocket(out)
+        finally:
+            flights.under_way.discard(out)
 
 
 def _admit(plan: Plan, exchange: Exchange, scope: Any) -> tuple[str, Pipeline]:

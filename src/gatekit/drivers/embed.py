@@ -64,12 +64,11 @@ def inner_scope(exchange: Exchange, scope: Any, prefix: str, *, filters: bool) -
 class _Outgoing:
     """`send` for the app behind."""
 
-    __slots__ = ("_body_in", "_out", "_replaced", "_send", "_trailers", "open")
+    __slots__ = ("_body_in", "_out", "_replaced", "_trailers", "open")
 
     def __init__(self, out: Answer, body: AsgiBody) -> None:
         self._out = out
         self._body_in = body
-        self._send = out.send
         self._replaced = False
         self._trailers = False
         self.open = True
@@ -89,11 +88,14 @@ class _Outgoing:
             elif kind == "http.response.trailers":
                 await self._trail(out, message)
             else:
-                await self._send(message)
+                await self._out.send(message)
                 if kind in _FILE_EXTENSIONS and not message.get("more_body", False):
                     self._last(out)
-        except (OSError, asyncio.CancelledError):
+        except OSError:
             out.finish(client_gone())
+            raise
+        except asyncio.CancelledError:
+            out.left()
             raise
 
     async def _start(self, out: Answer, message: Any) -> None:
@@ -107,7 +109,7 @@ class _Outgoing:
             await write(out, *replaced)
             return
         self._trailers = bool(message.get("trailers", False))
-        await self._send({**message, "status": head.status, "headers": head.raw})
+        await self._out.send({**message, "status": head.status, "headers": head.raw})
 
     async def _body(self, out: Answer, message: Any) -> None:
         last = not message.get("more_body", False)
@@ -117,14 +119,14 @@ class _Outgoing:
         if last and not self._trailers:
             self.open = False
             out.exchange.report()
-            await self._send(message)
+            await self._out.send(message)
             out.complete()
         else:
-            await self._send(message)
+            await self._out.send(message)
 
     async def _trail(self, out: Answer, message: Any) -> None:
         headers = trailers_of(out, list(message.get("headers", ())))
-        await self._send({**message, "headers": headers})
+        await self._out.send({**message, "headers": headers})
         if not message.get("more_trailers", False):
             self._last(out)
 
@@ -208,12 +210,17 @@ async def embed(app: Any, out: Answer, scope: Any, receive: Any, body: AsgiBody,
     outgoing: _Outgoing | None = None
     # The server sees to it that no more comes than was declared, and that was compared at the door.
     limited = body.limit is not None and body.length is None
-    if pipeline.responds or pipeline.observes or pipeline.trailers or exchange.queue is not None or limited:
+    hooked = pipeline.responds or pipeline.observes or pipeline.trailers or exchange.queue is not None
+    if hooked or limited or out.closing:
         send = outgoing = _Outgoing(out, body)
+    else:
+        out.blind = True
     incoming: _Incoming | None = None
     if pipeline.observes:
         receive = incoming = _Incoming(out, body)
-        watches.add(incoming)
+        watches.waiting.add(incoming)
+        if not watches.armed:
+            watches.arm()
     elif limited or not body.untouched:
         receive = body.replay
     try:
@@ -222,7 +229,7 @@ async def embed(app: Any, out: Answer, scope: Any, receive: Any, body: AsgiBody,
         out.cut()
         raise
     except asyncio.CancelledError:
-        out.finish(client_gone())
+        out.left()
         raise
     except BaseException as error:
         if not body.exceeded or out.status is not None:
@@ -230,7 +237,7 @@ async def embed(app: Any, out: Answer, scope: Any, receive: Any, body: AsgiBody,
             raise
     finally:
         if incoming is not None:
-            watches.discard(incoming)
+            watches.waiting.discard(incoming)
             incoming.stop()
     if body.exceeded and out.status is None:
         await answer(out, refused_body(out, BodyRefused(413, "body.too_large")))

@@ -13,6 +13,7 @@ from gatekit.core.outcome import Fault, client_gone
 from gatekit.core.verdict import Reply
 from gatekit.drivers.answer import Answer, answer, refused_body, trailers_of, write
 from gatekit.drivers.body import AsgiBody
+from gatekit.drivers.event_stream import EventRelay
 from gatekit.drivers.watch import Watch, Watches
 from gatekit.errors import BodyRefused, ClientDisconnected, ResponseTruncated, UpstreamError
 
@@ -46,11 +47,11 @@ async def forward(
     """
     watch: Watch | None = None
     response: Response | None = None
-    exchange, send = out.exchange, out.send
+    exchange = out.exchange
     try:
         if not body.declared and isinstance(body, AsgiBody):
             await body.peek()
-        watch = watches.call(receive, body)
+        watch = watches.call(receive, body, out.task)
         try:
             response = await destination.open(exchange)
         except ClientDisconnected:
@@ -59,6 +60,8 @@ async def forward(
             await answer(out, broken(out, error))
             return
         head = ResponseHead(response.status, response.headers)
+        # A filter may encode what it is given; what the upstream has encoded can have nothing added to it.
+        coded = out.pipeline.filters and head.get_bytes(b"content-encoding") is not None
         replaced = out.settle(head)
         if replaced is not None:
             await write(out, *replaced)
@@ -68,18 +71,25 @@ async def forward(
         if trailing:
             start["trailers"] = True
         try:
+            # Not before: a drain may have begun while the answer was waited for.
+            send = out.send
             await send(start)
-            if out.filters or out.bodiless:
-                await _relay_filtered(response, out)
+            part, last = response.take()
+            if not last and head.is_event_stream and not coded and _endable(out, head):
+                out.stream = stream = EventRelay(out, response)
+                await stream.relay(part, last)
+            elif out.filters or out.bodiless:
+                await _relay_filtered(response, out, part, last)
             else:
-                last = False
-                while not last:
-                    part, last = response.take()
+                while True:
                     if not part and not last:
                         part = await response.read()
                         last = not part
                     exchange.sent += len(part)
                     await send({"type": "http.response.body", "body": part, "more_body": not last})
+                    if last:
+                        break
+                    part, last = response.take()
             if trailing:
                 raw = trailers_of(out, response.trailers)
                 await send({"type": "http.response.trailers", "headers": raw, "more_trailers": False})
@@ -90,7 +100,7 @@ async def forward(
     except ClientDisconnected:
         out.finish(client_gone())
     except asyncio.CancelledError:
-        out.finish(client_gone())
+        out.left()
         if watch is None or not watch.absorb():
             raise
     finally:
@@ -115,11 +125,9 @@ def _broken_off(out: Answer, error: Exception) -> None:
         raise ResponseTruncated(f"request {out.exchange.request_id}: {error}") from error
 
 
-async def _relay_filtered(response: Response, out: Answer) -> None:
-    """As `_relay` does it, through the filters; parts that a filter keeps back are not sent."""
-    last = False
-    while not last:
-        part, last = response.take()
+async def _relay_filtered(response: Response, out: Answer, part: bytes, last: bool) -> None:
+    """Through the filters, `part` first; parts that a filter keeps back are not sent."""
+    while True:
         if not part and not last:
             part = await response.read()
             last = not part
@@ -127,6 +135,17 @@ async def _relay_filtered(response: Response, out: Answer) -> None:
         if part or last:
             out.exchange.sent += len(part)
             await out.send({"type": "http.response.body", "body": part, "more_body": not last})
+        if last:
+            return
+        part, last = response.take()
+
+
+def _endable(out: Answer, head: ResponseHead) -> bool:
+    """Whether something may be put after what has been sent: no length says where the body ends, and a comment can be
+    read by whoever reads the rest."""
+    if out.bodiless or head.get_bytes(b"content-length") is not None:
+        return False
+    return bool(out.filters) or head.get_bytes(b"content-encoding") is None
 
 
 def _wants_trailers(out: Answer) -> bool:

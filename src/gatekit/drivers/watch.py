@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import Context
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from asgiref.typing import ASGIReceiveCallable
@@ -39,7 +39,7 @@ class Watch:
 
     __slots__ = ("_body", "_receive", "_task", "_watcher", "gone", "over", "seen")
 
-    def __init__(self, receive: ASGIReceiveCallable, body: AsgiBody | NoBody, task: asyncio.Task[object]) -> None:
+    def __init__(self, receive: ASGIReceiveCallable, body: AsgiBody | NoBody, task: asyncio.Task[Any]) -> None:
         self._receive = receive
         self._body = body
         self._task = task
@@ -78,40 +78,30 @@ class Watch:
 class Watches:
     """The exchanges of one loop that nobody watches yet (`waiting`), and the timer that looks at them while there are any.
 
-    One that is over must be taken out at once (`discard`): whatever it holds would else live on until the timer comes, and
+    One that is over must be taken out at once: whatever it holds would else live on until the timer comes, and
     at twenty thousand requests a second that is the memory, and the garbage collector's work, of hundreds.
     """
 
-    __slots__ = ("_armed", "loop", "waiting")
+    __slots__ = ("armed", "loop", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.waiting: set[Watched] = set()
-        self._armed = False
+        self.armed = False
 
-    def call(self, receive: ASGIReceiveCallable, body: AsgiBody | NoBody) -> Watch:
-        """A watch over the running task's call to a destination, waiting to begin."""
-        task = asyncio.current_task(self.loop)
+    def call(self, receive: ASGIReceiveCallable, body: AsgiBody | NoBody, task: asyncio.Task[Any] | None) -> Watch:
+        """A watch over the call to a destination that `task`, the running one, makes; waiting to begin."""
         if task is None:
             raise RuntimeError("an ASGI application must be run by a task of its event loop")
         watch = Watch(receive, body, task)
         self.waiting.add(watch)
-        if not self._armed:
-            self._arm()
+        if not self.armed:
+            self.arm()
         return watch
 
-    def add(self, watch: Watched) -> None:
-        """Let an exchange be watched once it has taken a few milliseconds."""
-        self.waiting.add(watch)
-        if not self._armed:
-            self._arm()
-
-    def discard(self, watch: Watched) -> None:
-        """The exchange is over."""
-        self.waiting.discard(watch)
-
-    def _arm(self) -> None:
-        self._armed = True
+    def arm(self) -> None:
+        """Let the exchanges in `waiting` be watched once they have taken a few milliseconds."""
+        self.armed = True
         self.loop.call_later(SWEEP, self._sweep, context=Context())
 
     def _sweep(self) -> None:
@@ -122,6 +112,6 @@ class Watches:
             else:
                 watch.seen = True
         if self.waiting:
-            self._arm()
+            self.arm()
         else:
-            self._armed = False
+            self.armed = False

@@ -7,40 +7,44 @@ close, which servers turn into 403.
 from __future__ import annotations
 
 import asyncio
+import logging
+from contextvars import Context
 from typing import Any
 
 from gatekit.core.destination import Destination, WebSocketDestination
-from gatekit.core.exchange import Exchange
 from gatekit.core.head import ResponseHead
 from gatekit.core.headers import RawHeaders
 from gatekit.core.outcome import Fault, client_gone, finished, raised, unfinished
-from gatekit.core.pipeline import Pipeline
 from gatekit.core.verdict import Reply, render
 from gatekit.drivers.answer import Answer
 from gatekit.drivers.embed import inner_scope
+from gatekit.drivers.flights import DRAINING, RESTARTING, finish_cut, finish_ended
 from gatekit.drivers.forward import broken
 from gatekit.drivers.steps import decide
 from gatekit.errors import ClientDisconnected, UpstreamError
 
+_log = logging.getLogger("gatekit")
+
 DENIAL = "websocket.http.response"
 POLICY_VIOLATION = 1008
 ABNORMAL = 1006
+SERVICE_RESTART = 1012
+"""The close code of a server that restarts: come again (IANA WebSocket close code registry)."""
+SETTLE = 2.0
+"""Seconds that a client has to answer such a close, once all the rest is over."""
 
 
-async def websocket(
-    exchange: Exchange, pipeline: Pipeline, app: Any, scope: Any, receive: Any, send: Any, prefix: str
-) -> None:
+async def websocket(out: Answer, app: Any, scope: Any, receive: Any, prefix: str) -> None:
     """Take one WebSocket scope through its pipeline."""
-    out = Answer(exchange, pipeline, send)
+    exchange, pipeline = out.exchange, out.pipeline
     try:
         reply, out.entered = await decide(exchange, pipeline)
     except asyncio.CancelledError:
         out.entered = exchange.cursor + 1
-        out.finish(client_gone())
         raise
     destination = pipeline.destination
     if reply is None and destination is None and app is not None:
-        await _embed(app, out, scope, receive, send, prefix)
+        await _embed(app, out, scope, receive, prefix)
         return
     message = await receive()
     if message["type"] != "websocket.connect":
@@ -52,6 +56,19 @@ async def websocket(
         await deny(out, *render(reply, exchange, pipeline.shape))
     elif destination is not None:
         await _forward(destination, out, Session(out, receive))
+
+
+async def cut_websocket(out: Answer) -> None:
+    """The end of one that was cut: a refusal (503) where the handshake has not been answered. One that has been
+    accepted was closed first."""
+    if out.over:
+        return
+    if out.status is None:
+        out.exchange.reason = DRAINING
+        out.exchange.fault = Fault.GATEWAY
+        await deny(out, *render(Reply(503, DRAINING), out.exchange, out.pipeline.shape))
+    else:
+        finish_cut(out)
 
 
 async def deny(out: Answer, head: ResponseHead, body: bytes) -> None:
@@ -82,13 +99,43 @@ def _ended(out: Answer, code: int) -> None:
     out.finish(client_gone() if code == ABNORMAL else finished(101, reason=out.exchange.reason, ours=False))
 
 
-class Session:
-    """`core.destination.WebSocketSession` over the server's callables."""
+class Restart:
+    """The gateway's own close of a WebSocket, with which a drain ends it. It has a task of its own, since some servers'
+    `send` waits for the client's answer."""
 
-    __slots__ = ("_out", "_receive", "accepted", "closed", "code", "reason", "subprotocols")
+    __slots__ = ("_out", "_task")
+
+    def __init__(self, out: Answer) -> None:
+        self._out = out
+        finish_ended(out)
+        self._task = asyncio.get_running_loop().create_task(self._close(), context=Context())
+
+    async def _close(self) -> None:
+        try:
+            await self._out.send({"type": "websocket.close", "code": SERVICE_RESTART, "reason": RESTARTING})
+        except Exception as error:
+            # The client was quicker, and the server says so in its own way.
+            _log.debug("a WebSocket could not be closed: %r", error)
+
+    async def settle(self) -> None:
+        """Let it come to its end."""
+        await asyncio.wait((self._task,), timeout=SETTLE)
+        if self._task.cancel():
+            await asyncio.wait((self._task,))
+
+
+class Session:
+    """`core.destination.WebSocketSession` over the server's callables, and `drivers.flights.Stream`."""
+
+    __slots__ = (
+        "_out", "_receive", "_waiting", "accepted", "closed", "code", "ended", "reason", "restart", "subprotocols",
+    )  # fmt: skip
 
     def __init__(self, out: Answer, receive: Any) -> None:
         self._out = out
+        self._waiting: asyncio.Task[Any] | None = None
+        self.restart: Restart | None = None
+        self.ended = False
         self._receive = receive
         self.subprotocols: list[str] = list(out.exchange.scope.get("subprotocols") or ())
         self.accepted = False
@@ -104,14 +151,36 @@ class Session:
             await _refuse(self._out, *replaced)
             raise ClientDisconnected("the handshake was refused by a response hook")
         self.accepted = True
+        self._out.stream = self
         await self._out.send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": head.raw})
 
     async def deny(self, head: ResponseHead, body: bytes) -> None:
         self.closed = True
         await deny(self._out, head, body)
 
+    def end(self) -> bool:
+        """Close it to the client; the destination is told that the client has, with the same code."""
+        if self.closed:
+            return False
+        self.closed = self.ended = True
+        self.code, self.reason = SERVICE_RESTART, RESTARTING
+        self.restart = Restart(self._out)
+        if self._waiting is not None:
+            self._waiting.cancel()
+        return True
+
     async def receive(self) -> str | bytes | None:
-        message = await self._receive()
+        if self.ended:
+            return None
+        self._waiting = waiting = asyncio.current_task()
+        try:
+            message = await self._receive()
+        except asyncio.CancelledError:
+            if not self.ended or waiting is None or waiting.uncancel():
+                raise
+            return None
+        finally:
+            self._waiting = None
         if message["type"] == "websocket.disconnect":
             self.code = message.get("code", 1005) or 1005
             self.reason = message.get("reason") or ""
@@ -122,6 +191,8 @@ class Session:
         return message["bytes"] if text is None else text
 
     async def send(self, message: str | bytes) -> None:
+        if self.ended:
+            raise ClientDisconnected("the gateway has closed the WebSocket")
         key = "text" if isinstance(message, str) else "bytes"
         self._out.exchange.sent += len(message)
         await self._out.send({"type": "websocket.send", key: message})
@@ -150,9 +221,6 @@ async def _forward(destination: Destination, out: Answer, session: Session) -> N
         await destination.websocket(out.exchange, session)
     except ClientDisconnected:
         out.finish(client_gone())
-    except asyncio.CancelledError:
-        out.finish(client_gone())
-        raise
     except Exception as error:
         reply = broken(out, error)
         if session.accepted:
@@ -168,25 +236,43 @@ async def _forward(destination: Destination, out: Answer, session: Session) -> N
     else:
         if not session.closed:
             await session.close(1000, "")
+    finally:
+        if session.restart is not None:
+            await session.restart.settle()
 
 
 class _Outgoing:
-    """`send` for an app that serves the WebSocket itself."""
+    """`send` for an app that serves the WebSocket itself, and `drivers.flights.Stream`."""
 
-    __slots__ = ("_accepted", "_ended", "_out", "_send", "refused")
+    __slots__ = ("_accepted", "_closed", "_out", "_send", "ended", "refused", "restart")
 
-    def __init__(self, out: Answer, send: Any) -> None:
+    def __init__(self, out: Answer) -> None:
         self._out = out
-        self._send = send
+        self._send = out.send
         self._accepted = False
-        self._ended = False
+        self._closed = False
+        self.restart: Restart | None = None
+        self.ended = False
         self.refused = False
+
+    def end(self) -> bool:
+        """Close it to the client. The server then tells the app."""
+        if self._closed:
+            return False
+        self._closed = self.ended = True
+        self.restart = Restart(self._out)
+        return True
 
     async def __call__(self, message: Any) -> None:
         if self.refused:
             return
         kind = message["type"]
         out = self._out
+        if self.ended:
+            if kind == "websocket.close":
+                return
+            # What a server's own `send` raises once there is nobody to send to (ASGI specification, WebSocket 2.4).
+            raise OSError("the gateway has closed the WebSocket")
         if kind == "websocket.accept" and not self._accepted:
             await self._accept(out, message)
         elif kind == f"{DENIAL}.start":
@@ -208,6 +294,7 @@ class _Outgoing:
             await self._send(message)
             out.complete()
         else:
+            self._closed = self._closed or kind == "websocket.close"
             await self._send(message)
             if kind == "websocket.close":
                 out.finish(finished(101, reason=out.exchange.reason, ours=False))
@@ -222,12 +309,13 @@ class _Outgoing:
             await _refuse(out, *replaced)
             return
         self._accepted = True
+        out.stream = self
         await self._send({**message, "headers": head.raw})
 
 
-async def _embed(app: Any, out: Answer, scope: Any, receive: Any, send: Any, prefix: str) -> None:
+async def _embed(app: Any, out: Answer, scope: Any, receive: Any, prefix: str) -> None:
     inner = inner_scope(out.exchange, scope, prefix, filters=False)
-    outgoing = _Outgoing(out, send)
+    outgoing = _Outgoing(out)
 
     async def incoming() -> Any:
         message = await receive()
@@ -238,9 +326,11 @@ async def _embed(app: Any, out: Answer, scope: Any, receive: Any, send: Any, pre
     try:
         await app(inner, incoming, outgoing)
     except asyncio.CancelledError:
-        out.finish(client_gone())
         raise
     except BaseException as error:
         out.finish(raised(out.status, error))
         raise
+    finally:
+        if outgoing.restart is not None:
+            await outgoing.restart.settle()
     out.finish(unfinished(out.status, reason="app.incomplete", fault=Fault.APP))

@@ -22,7 +22,7 @@ from gatekit.config.documents import config_from
 from gatekit.config.model import GatewayConfig, Route
 from gatekit.config.snapshot import Snapshot
 from gatekit.core.destination import Closable, Destination
-from gatekit.core.events import ConfigApplied, ConfigRejected, Events
+from gatekit.core.events import ConfigApplied, ConfigRejected, Events, GatewayStarted
 from gatekit.core.plan import ClusterPlan, Document, SplitPlan
 from gatekit.core.policy import Spec
 from gatekit.core.ports import Ports
@@ -30,10 +30,12 @@ from gatekit.core.verdict import ErrorShape
 from gatekit.drivers.asgi import AsgiDriver
 from gatekit.drivers.wsgi import WsgiDriver
 from gatekit.errors import ConfigRefused, Problem
+from gatekit.gateway.drain import Drain, DrainReport
 from gatekit.gateway.imagined import imagined
 from gatekit.gateway.lifespan import Lifespan
 from gatekit.gateway.loop_thread import SHARED
 from gatekit.gateway.runtime import Runtime
+from gatekit.gateway.status import History, status_of
 from gatekit.gateway.system import FETCH, system_ports
 from gatekit.routing.explain import Explanation
 from gatekit.upstream import Pools, make_destination, pool_keys
@@ -78,6 +80,7 @@ class Gateway(AsgiDriver):
         self._shape = error_shape
         self._fallback = fallback or app is not None
         self._pools = Pools()
+        self._history = History(self._ports.events, self._ports.clock.wall)
         self._lock = threading.Lock()
         self._compiling = threading.Lock()
         self._issued = generation - 1
@@ -86,6 +89,7 @@ class Gateway(AsgiDriver):
         self._pooled: set[Hashable] = {key for plan in self.plan.cluster_plans for key in pool_keys(plan)}
         self.runtime = Runtime(lambda: self.plan.jobs, lost=self._pools.close_loop, forked=self._pools.reset_after_fork)
         super().__init__(self, now=self._ports.clock.monotonic, app=app, enter=self.runtime.enter)
+        self._drain = Drain.of(self.flights, self._ports)
 
     @classmethod
     def from_config(cls, source: Source, **options: Any) -> Gateway:
@@ -160,6 +164,28 @@ class Gateway(AsgiDriver):
         self.activate(snapshot)
         return snapshot
 
+    @property
+    def draining(self) -> bool:
+        """Whether a drain has begun: readiness is then false, for good."""
+        return self._drain.begun
+
+    async def drain(self, *, grace: float = 5.0, timeout: float = 30.0) -> DrainReport:
+        """Get everybody off this gateway without a loss, before its server is told to stop. Durations are seconds.
+
+        For `grace` all goes on, while more and more HTTP/1 responses close their connections. Then requests have
+        `timeout` to end and streams are ended one after the other; what is left is cut. No request is refused. A second
+        call joins the first and can only make it shorter.
+        """
+        return await self._drain.join(grace=grace, timeout=timeout)
+
+    def status(self) -> dict[str, Any]:
+        """What is in force and what stands behind it, as plain data: configuration, routes, endpoints, what was refused."""
+        return {
+            "draining": self.draining,
+            "active": self.active,
+            **status_of(self.plan, self._history, self._pools),
+        }
+
     def explain(
         self, method: str, url: str, headers: Iterable[tuple[str, str]] = (), client: str | None = None
     ) -> Explanation[Any]:
@@ -190,13 +216,7 @@ class Gateway(AsgiDriver):
         self._pooled = pools
 
     async def _lifespan(self, scope: Any, receive: Any, send: Any) -> None:
-        if self.app is not None:
-            try:
-                await self.app(scope, receive, send)
-            finally:
-                await self.aclose()
-            return
-        apps = Lifespan(self.plan.apps)
+        apps = Lifespan(self.plan.apps if self.app is None else (self.app, *self.plan.apps))
         message = await receive()
         if message["type"] == "lifespan.startup":
             self.runtime.enter()
@@ -205,6 +225,7 @@ class Gateway(AsgiDriver):
                 await send({"type": "lifespan.startup.failed", "message": failure})
                 return
             await send({"type": "lifespan.startup.complete"})
+            self.events.emit(GatewayStarted(self.generation))
             await receive()
         failure = await apps.shutdown()
         await self.aclose()

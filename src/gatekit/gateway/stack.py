@@ -26,12 +26,14 @@ A = TypeVar("A")
 class StackOptions:
     """How a middleware looks at requests. Adjacent middlewares with equal options are run as one.
 
-    `trusted_proxies` are the networks whose X-Forwarded-For is believed; `allow` names oddities of a path that may pass
+    `trusted_proxies` are the networks whose X-Forwarded-For is believed, or in its place the header that
+    `client_ip_header` names; `allow` names oddities of a path that may pass
     (`encoded_slash`, `backslash`, `semicolon`, `double_encoding`); `error_shape` writes the bodies of error replies.
     `max_body` is the most bytes of a request's body; None, the default, leaves that to the app.
     """
 
     trusted_proxies: tuple[str, ...] = ()
+    client_ip_header: str | None = None
     allow: tuple[str, ...] = ()
     max_headers: int = 100
     max_header_bytes: int = 32 * 1024
@@ -42,7 +44,8 @@ class StackOptions:
     ports: Ports | None = field(default=None, compare=True)
 
     def door(self, ports: Ports) -> Door:
-        """The door these options describe. Raises ValueError on a network or an oddity that there is not."""
+        """The door these options describe. Raises ValueError on a network or an oddity that there is not, and on a header
+        that cannot tell the client's address."""
         marks = 0
         for name in self.allow:
             if name not in MARKS:
@@ -50,7 +53,7 @@ class StackOptions:
             marks |= MARKS[name]
         return Door(
             ports.random,
-            trust=Trust(self.trusted_proxies),
+            trust=Trust(self.trusted_proxies, self.client_ip_header),
             max_headers=self.max_headers,
             max_header_bytes=self.max_header_bytes,
             max_target=self.max_target,

@@ -14,6 +14,7 @@ from gatekit.routing.hosts import HostPattern
 from gatekit.routing.index import Leaf, Level, Node, Table, leaves_of
 from gatekit.routing.matcher import Entry
 from gatekit.routing.pattern import PathPattern
+from gatekit.routing.pause import Pause, no_pause
 from gatekit.routing.predicates import Predicate, ValuePredicate, implied
 from gatekit.routing.regex import match_range
 
@@ -40,10 +41,11 @@ def methods_covered(upper: AnyEntry, lower: AnyEntry) -> bool:
 class Covers:
     """The entries of a table, indexed so that those which could cover one are found without comparing all pairs."""
 
-    __slots__ = ("_by_pin", "_tables")
+    __slots__ = ("_by_pin", "_level", "_tables")
 
-    def __init__(self, entries: Sequence[AnyEntry]) -> None:
-        self._tables: dict[str, Table[Any]] = Level(entries).tables
+    def __init__(self, entries: Sequence[AnyEntry], pause: Pause = no_pause) -> None:
+        self._level: Level[Any] = Level(entries, pause)
+        self._tables = self._level.tables
         self._by_pin: dict[int, dict[Pin | None, list[AnyEntry]]] = {}
 
     def above(self, lower: AnyEntry) -> Iterator[AnyEntry]:
@@ -51,6 +53,8 @@ class Covers:
         own = pins(lower.predicates)
         for table in self._covering_tables(lower.host):
             for leaf in _covering_leaves(table, lower.rule.path):
+                if leaf.entries[0].rank >= lower.rank:
+                    continue
                 by_pin = self._pinned(leaf)
                 for pin in (None, *own):
                     for entry in by_pin.get(pin, ()):
@@ -68,10 +72,14 @@ class Covers:
             and all(implied(one, lower.predicates) for one in upper.predicates)
         )
 
+    def parts(self) -> list[object]:
+        """What it is made of, piece by piece, for `let_go`."""
+        return [*self._by_pin.values(), *self._level.parts()]
+
     def _covering_tables(self, host: HostPattern) -> Iterator[Table[Any]]:
-        bare = HostPattern(host.kind, host.name, None).text
-        names = [bare]
+        names = ["*"]
         if host.kind != "any":
+            names = [HostPattern(host.kind, host.name, None).text]
             labels = host.name.split(".")
             names += [f"*.{'.'.join(labels[at:])}" for at in range(1, len(labels))]
             names.append("*")

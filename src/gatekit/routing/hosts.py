@@ -20,11 +20,12 @@ _PORT = re.compile(r"[0-9]{1,5}")
 class HostPattern:
     """One parsed host. Immutable, equal to another that matches the same.
 
-    `name` is the host in lower case, for a wildcard what follows `*.`, for any host empty. `precedence` orders
+    `name` is the host in lower case, for a wildcard what follows `*.`, for any host empty. `text` is the pattern in its
+    normal form, which is also its key in the index. `precedence` orders
     patterns that match the same host, the lowest first: exact, longer wildcard, any; of two alike the one with a port.
     """
 
-    __slots__ = ("kind", "name", "port", "precedence")
+    __slots__ = ("kind", "name", "port", "precedence", "text")
 
     def __init__(self, kind: Literal["exact", "wildcard", "any"], name: str, port: int | None) -> None:
         self.kind: Literal["exact", "wildcard", "any"] = kind
@@ -33,12 +34,8 @@ class HostPattern:
         rank = ("exact", "wildcard", "any").index(kind)
         labels = name.count(".") + 1 if kind == "wildcard" else 0
         self.precedence = (rank, -labels, int(port is None))
-
-    @property
-    def text(self) -> str:
-        """The pattern in its normal form, which is also its key in the index."""
-        host = {"exact": self.name, "wildcard": f"*.{self.name}", "any": "*"}[self.kind]
-        return host if self.port is None else f"{host}:{self.port}"
+        host = (name, f"*.{name}", "*")[rank]
+        self.text = host if port is None else f"{host}:{port}"
 
     def __repr__(self) -> str:
         return f"HostPattern({self.text!r})"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from gatekit.core.exchange import Exchange
 from gatekit.routing.hosts import effective_port
 from gatekit.routing.pattern import NO_PARAMS, regex_params
+from gatekit.routing.pause import Pause, no_pause
 
 if TYPE_CHECKING:
     from gatekit.routing.matcher import Entry
@@ -27,13 +28,14 @@ class Leaf(Generic[T]):
 
     def __init__(self, entries: Sequence[Entry[T]]) -> None:
         self.entries = tuple(entries)
+        self.head = self.entries
+        if len(entries) == 1:
+            return
         named = [entry for entry in entries if "HEAD" in entry.rule.methods]
         if named and any(entry.implies_head for entry in entries):
             implied = [entry for entry in entries if entry.implies_head]
             others = [entry for entry in entries if entry.accepts is None]
             self.head = (*named, *implied, *others)
-        else:
-            self.head = self.entries
 
 
 class Node(Generic[T]):
@@ -54,7 +56,7 @@ class Table(Generic[T]):
 
     __slots__ = ("depth", "regexes", "root", "static")
 
-    def __init__(self, entries: Sequence[Entry[T]]) -> None:
+    def __init__(self, entries: Sequence[Entry[T]], pause: Pause = no_pause) -> None:
         static: dict[str, list[Entry[T]]] = {}
         shapes: dict[tuple[tuple[str | None, ...], str], list[Entry[T]]] = {}
         regexes: list[Entry[T]] = []
@@ -67,13 +69,18 @@ class Table(Generic[T]):
             else:
                 end = "prefix" if path.kind == "prefix" else "ends" if path.rest is None else "rest"
                 shapes.setdefault((path.segments, end), []).append(entry)
-        self.static: dict[str, Leaf[T]] = {path: Leaf(found) for path, found in static.items()}
+            pause()
+        self.static: dict[str, Leaf[T]] = {}
+        for text, found in static.items():
+            self.static[text] = Leaf(found)
+            pause()
         self.regexes: Leaf[T] | None = Leaf(regexes) if regexes else None
         self.root: Node[T] | None = Node() if shapes else None
         self.depth = 0
         for (segments, end), found in shapes.items():
             self.depth = max(self.depth, len(segments) + 1)
             self._grow(segments, end, Leaf(found))
+            pause()
 
     def _grow(self, segments: tuple[str | None, ...], end: str, leaf: Leaf[T]) -> None:
         node = self.root
@@ -98,7 +105,7 @@ class Level(Generic[T]):
 
     __slots__ = ("labels", "plain", "ports", "tables")
 
-    def __init__(self, entries: Sequence[Entry[T]]) -> None:
+    def __init__(self, entries: Sequence[Entry[T]], pause: Pause = no_pause) -> None:
         hosts: dict[str, list[Entry[T]]] = {}
         self.labels = 0
         self.ports = False
@@ -107,8 +114,15 @@ class Level(Generic[T]):
             self.ports = self.ports or entry.host.port is not None
             if entry.host.kind == "wildcard":
                 self.labels = max(self.labels, entry.host.name.count(".") + 1)
-        self.tables: dict[str, Table[T]] = {text: Table(found) for text, found in hosts.items()}
+        self.tables: dict[str, Table[T]] = {text: Table(found, pause) for text, found in hosts.items()}
         self.plain: Table[T] | None = self.tables["*"] if len(self.tables) == 1 and "*" in self.tables else None
+
+    def parts(self) -> Iterator[object]:
+        """The nodes and leaves, which are as many as there are paths; what another holds goes before it."""
+        for table in self.tables.values():
+            yield from table.static.values()
+            if table.root is not None:
+                yield from _below(table.root)
 
     def for_host(self, exchange: Exchange) -> list[Table[T]]:
         """The tables whose host matches, the most exact first."""
@@ -130,6 +144,13 @@ class Level(Generic[T]):
             names = [key for name in names for key in (f"{name}:{port}", name)]
         tables = self.tables
         return [tables[name] for name in names if name in tables]
+
+
+def _below(node: Node[T]) -> Iterator[object]:
+    yield from (leaf for leaf in (node.ends, node.rest, node.prefix) if leaf is not None)
+    for child in (*(node.literals or {}).values(), *(() if node.param is None else (node.param,))):
+        yield from _below(child)
+        yield child
 
 
 def search(level: Level[T], exchange: Exchange) -> Entry[T] | None:

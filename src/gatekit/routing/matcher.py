@@ -22,14 +22,16 @@ of regex paths on one host and of rules that differ only in predicates, and with
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, Generic, TypeVar
 
 from gatekit.core.exchange import Exchange
 from gatekit.errors import RouteFailed
 from gatekit.routing.hosts import ANY_HOST, HostPattern
 from gatekit.routing.index import Level, search, search_table, walk_all
 from gatekit.routing.pattern import PathPattern
+from gatekit.routing.pause import Pause, no_pause
 from gatekit.routing.predicates import Predicate, PredicateKind
 
 T = TypeVar("T")
@@ -83,10 +85,12 @@ class Entry(Generic[T]):
         self.predicates = rule.predicates
         self.regex = rule.path.regex
         # Where in the split path the parameters lie; the part before the first slash is number 0.
-        places = [place for place, segment in enumerate(rule.path.segments, start=1) if segment is None]
-        self.picks = tuple(zip(rule.path.names, places, strict=True)) if rule.path.names else ()
+        self.picks: tuple[tuple[str, int], ...] = ()
+        if rule.path.names:
+            places = [place for place, segment in enumerate(rule.path.segments, start=1) if segment is None]
+            self.picks = tuple(zip(rule.path.names, places, strict=True))
         self.rest = None if rule.path.rest is None else (rule.path.rest, len(rule.path.segments) + 1)
-        count = _counted(rule.predicates)
+        count = _counted(rule.predicates) if rule.predicates else _NONE
         self.order = (
             -rule.priority,
             host.precedence,
@@ -112,8 +116,11 @@ class Entry(Generic[T]):
         return True
 
 
-def _counted(predicates: Iterable[Predicate]) -> dict[PredicateKind, int]:
-    count: dict[PredicateKind, int] = {"header": 0, "query": 0, "cookie": 0, "client": 0, "custom": 0}
+_NONE: Mapping[PredicateKind, int] = {"header": 0, "query": 0, "cookie": 0, "client": 0, "custom": 0}
+
+
+def _counted(predicates: Iterable[Predicate]) -> Mapping[PredicateKind, int]:
+    count = {**_NONE}
     for predicate in predicates:
         count[predicate.kind] += 1
     return count
@@ -127,23 +134,28 @@ class Matcher(Generic[T]):
 
     __slots__ = ("_levels", "entries", "rules")
 
-    def __init__(self, rules: Iterable[Rule[T]]) -> None:
-        """Raises ValueError when two rules have the same id."""
+    def __init__(self, rules: Iterable[Rule[T]], pause: Pause = no_pause) -> None:
+        """Raises ValueError when two rules have the same id. `pause` is called between entries."""
         self.rules: tuple[Rule[T], ...] = tuple(rules)
         seen: set[str] = set()
         for rule in self.rules:
             if rule.id in seen:
                 raise ValueError(f"two rules have the id {rule.id!r}; give each its own")
             seen.add(rule.id)
-        entries = [Entry(rule, host, position) for position, rule in enumerate(self.rules) for host in rule.hosts]
-        entries.sort(key=lambda entry: entry.order)
-        for rank, entry in enumerate(entries):
-            entry.rank = rank
-        self.entries: Sequence[Entry[T]] = tuple(entries)
+        # Entries come in the order of the list, so only what goes before that is sorted: there are few of those, and
+        # to sort all entries would be one long call.
+        alike: dict[tuple[Any, ...], list[Entry[T]]] = {}
+        for position, rule in enumerate(self.rules):
+            for host in rule.hosts:
+                entry = Entry(rule, host, position)
+                alike.setdefault(entry.order[:-1], []).append(entry)
+            pause()
+        self.entries: Sequence[Entry[T]] = tuple(chain.from_iterable(alike[order] for order in sorted(alike)))
         levels: dict[int, list[Entry[T]]] = {}
-        for entry in entries:
+        for rank, entry in enumerate(self.entries):
+            entry.rank = rank
             levels.setdefault(entry.rule.priority, []).append(entry)
-        self._levels: tuple[Level[T], ...] = tuple(Level(level) for level in levels.values())
+        self._levels: tuple[Level[T], ...] = tuple(Level(level, pause) for level in levels.values())
 
     def match(self, exchange: Exchange) -> T | None:
         """The value of the rule that wins, with `exchange.params` set from its path; None when no rule matches.
@@ -180,6 +192,10 @@ class Matcher(Generic[T]):
         """The entries whose host and path match, in rank order, whatever the method and predicates."""
         for level in self._levels:
             yield from walk_all(level, exchange)
+
+    def parts(self) -> list[object]:
+        """What it is made of, piece by piece, for `let_go`."""
+        return [*self.rules, *self.entries, *(part for level in self._levels for part in level.parts())]
 
     @property
     def levels(self) -> Sequence[Level[T]]:

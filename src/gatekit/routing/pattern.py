@@ -178,6 +178,6 @@ def _check_literal(text: str, part: str, *, last: bool) -> None:
         raise ValueError(f"{text!r} holds a backslash; write %5C, as the canonical path has it where a route allows it")
     if "\0" in part:
         raise ValueError(f"{text!r} holds a NUL, which no path may; remove it")
-    for escape in _ESCAPE.finditer(part):
+    for escape in _ESCAPE.finditer(part) if "%" in part else ():
         if escape[0] not in _KEPT_ESCAPES:
             raise ValueError(f"{text!r} holds the escape {escape[0]}; patterns are decoded, write the character itself")

@@ -15,6 +15,7 @@ from gatekit.routing.cover import AnyEntry, Covers, Pin, pins
 from gatekit.routing.index import Leaf, Node, Table
 from gatekit.routing.matcher import Matcher, Rule
 from gatekit.routing.pattern import PathPattern
+from gatekit.routing.pause import Pause, let_go, no_pause
 from gatekit.routing.regex import match_range
 from gatekit.routing.witness import Witness, find_witness
 
@@ -39,19 +40,27 @@ class Finding(NamedTuple):
     witness: Witness | None
 
 
-def examine(rules: Iterable[Rule[Any]] | Matcher[Any]) -> list[Finding]:
-    """Every finding of a table, in rank order, errors first. Takes a few seconds for 10,000 rules at most."""
-    matcher = rules if isinstance(rules, Matcher) else Matcher(rules)
-    errors = list(_unreachable(matcher))
+def examine(rules: Iterable[Rule[Any]] | Matcher[Any], pause: Pause = no_pause) -> list[Finding]:
+    """Every finding of a table, in rank order, errors first. Takes a few seconds for 10,000 rules at most.
+
+    `pause` is called between rules, and while what was made only to look at the table is let go again.
+    """
+    matcher = rules if isinstance(rules, Matcher) else Matcher(rules, pause)
+    covers = Covers(matcher.entries, pause)
+    errors = list(_unreachable(matcher, covers, pause))
     dead = {finding.rule_id for finding in errors if finding.severity == "error"}
-    return errors + list(_ambiguous(matcher, dead))
+    found = errors + list(_ambiguous(matcher, dead, pause))
+    parts = [*covers.parts(), *(() if matcher is rules else matcher.parts())]
+    del rules, matcher, covers
+    let_go(parts, pause)
+    return found
 
 
-def _unreachable(matcher: Matcher[Any]) -> Iterator[Finding]:
-    covers = Covers(matcher.entries)
+def _unreachable(matcher: Matcher[Any], covers: Covers, pause: Pause) -> Iterator[Finding]:
     covered: dict[str, list[tuple[AnyEntry, AnyEntry]]] = {}
     left = MOST_COMPARISONS
     for lower in matcher.entries:
+        pause()
         for upper in covers.above(lower):
             left -= 1
             if upper.rule is not lower.rule and covers.covers(upper, lower):
@@ -62,7 +71,7 @@ def _unreachable(matcher: Matcher[Any]) -> Iterator[Finding]:
                 break
         if not left:
             break
-    for rule in matcher.rules:
+    for rule in matcher.rules if covered else ():
         pairs = covered.get(rule.id, [])
         if len(pairs) == len(rule.hosts):
             yield _never_wins(pairs)
@@ -80,13 +89,17 @@ def _never_wins(pairs: Sequence[tuple[AnyEntry, AnyEntry]]) -> Finding:
     return Finding("error", lower.rule.id, upper.rule.id, message, witness)
 
 
-def _ambiguous(matcher: Matcher[Any], dead: set[str]) -> Iterator[Finding]:
+def _ambiguous(matcher: Matcher[Any], dead: set[str], pause: Pause) -> Iterator[Finding]:
     left = MOST_COMPARISONS
     told: set[tuple[str, str]] = set()
     for leaf in _all_leaves(matcher):
+        pause()
+        if len(leaf.entries) == 1:
+            continue
         for _, group in groupby(leaf.entries, key=lambda entry: entry.order[:-1]):
             peers = _Peers()
             for lower in group:
+                pause()
                 if lower.rule.id in dead:
                     continue
                 for upper in peers.possible(lower):

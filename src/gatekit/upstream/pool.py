@@ -293,6 +293,16 @@ class Pools:
         """The pool of that loop for one endpoint of a cluster."""
         return self.pool(loop, Target(plan, endpoint))
 
+    def figures(self, key: Hashable) -> dict[str, int]:
+        """The connections to one target over all loops: how many are open, how many of them idle, and how many requests
+        wait for one."""
+        pools = [pool for local in tuple(self._loops.values()) if (pool := local.pools.get(key)) is not None]
+        return {
+            "open": sum(pool.open for pool in pools),
+            "idle": sum(pool.idle for pool in pools),
+            "waiting": sum(pool.waiting for pool in pools),
+        }
+
     def forget(self, keys: Iterable[Hashable]) -> None:
         """After a reload: close what is idle under these keys now and what is in use when it comes back.
 

@@ -40,6 +40,7 @@ class RateLimit(Spec):
     """
 
     kind: ClassVar[str] = "rate_limit"
+    keeps: ClassVar[str] = "how much of each limit is used"
     status: ClassVar[str] = "stable"
     positional: ClassVar[tuple[str, ...]] = ("limit",)
 

@@ -1,0 +1,163 @@
+"""The admin endpoints, as an ASGI application for a listener of its own. They are never routes of a gateway.
+
+`/live` and `/ready` are for probes and say nothing but yes or no. Whatever says more, or does something, is for this
+machine alone, or for who has the token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import ip_address
+from typing import Any, Protocol
+from urllib.parse import parse_qs
+
+from gatekit.core.headers import Headers
+
+
+class Subject(Protocol):
+    """What is administered: one gateway, or an instance with its workers."""
+
+    def ready(self) -> str | None:
+        """None when it takes requests, else why it does not."""
+        ...
+
+    async def status(self) -> Mapping[str, Any]: ...
+
+    async def drain(self) -> Mapping[str, Any]:
+        """Drain, and tell what became of it once it is over."""
+        ...
+
+    async def reload(self) -> Mapping[str, Any]:
+        """Read the configuration anew. `{"refused": [...]}` when nothing was changed."""
+        ...
+
+
+_Answer = tuple[int, Mapping[str, Any]]
+
+
+class Admin:
+    """GET `/live`, `/ready`, `/status`; POST `/drain`, `/reload`. Answers are JSON.
+
+    Without a `token`, `/status`, `/drain` and `/reload` are open to peers on a Unix socket and on a loopback address
+    whose request names a loopback host and comes from no web page: a page in a browser on this machine can do nothing
+    (DNS rebinding, cross-site requests). With one, `Authorization: Bearer TOKEN` is asked of everybody.
+    """
+
+    def __init__(self, subject: Subject, *, token: str | None = None) -> None:
+        """Raises ValueError on a token that is too short to keep anybody out."""
+        if token is not None and len(token) < 16:
+            raise ValueError("an admin token must have 16 characters or more")
+        self._subject = subject
+        self._token = token
+        self._open: dict[str, Callable[[], _Answer]] = {"/live": self._live, "/ready": self._ready}
+        self._closed: dict[str, tuple[str, Callable[[Any], Awaitable[_Answer]]]] = {
+            "/status": ("GET", self._status),
+            "/drain": ("POST", self._drain),
+            "/reload": ("POST", self._reload),
+        }
+        self._draining: set[Awaitable[Any]] = set()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            raise RuntimeError(f"the admin endpoints do not serve {scope['type']!r}")
+        status, body = await self._answered(scope)
+        text = json.dumps(body, indent=2, default=str).encode() + b"\n"
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(text)),
+            (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        if status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        if status == 405:
+            headers.append((b"allow", str(body["allow"]).encode("ascii")))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else text})
+
+    async def _answered(self, scope: Any) -> _Answer:
+        path, method = scope["path"], scope["method"]
+        probe = self._open.get(path)
+        if probe is not None:
+            return probe() if method in ("GET", "HEAD") else (405, {"allow": "GET, HEAD"})
+        found = self._closed.get(path)
+        if found is None:
+            return 404, {"endpoints": [*self._open, *self._closed]}
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            return refusal
+        wanted, answer = found
+        if method != wanted:
+            return 405, {"allow": wanted}
+        return await answer(scope)
+
+    def _refusal(self, scope: Any) -> _Answer | None:
+        headers = Headers(list(scope["headers"]), shared=True)
+        if self._token is not None:
+            given = headers.get("authorization") or ""
+            if hmac.compare_digest(
+                given.encode("latin-1", "replace"), f"Bearer {self._token}".encode("latin-1", "replace")
+            ):
+                return None
+            return 401, {"error": "give the admin token: Authorization: Bearer ..."}
+        client = scope.get("client")
+        # A peer on a Unix socket has no address: the file's mode says who may connect.
+        if client and client[0] and not _loopback(client[0]):
+            return 403, {"error": "without an admin token, this is for the machine itself"}
+        host = (headers.get("host") or "").lower()
+        name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+        if name not in ("localhost", "") and not _loopback(name):
+            return 403, {"error": "the Host header must name this machine: localhost or a loopback address"}
+        if headers.get("origin") is not None or headers.get("sec-fetch-site") not in (None, "none"):
+            return 403, {"error": "web pages may not ask this"}
+        return None
+
+    def _live(self) -> _Answer:
+        return 200, {"live": True}
+
+    def _ready(self) -> _Answer:
+        why_not = self._subject.ready()
+        return (200, {"ready": True}) if why_not is None else (503, {"ready": False, "reason": why_not})
+
+    async def _status(self, scope: Any) -> _Answer:
+        return 200, await self._subject.status()
+
+    async def _drain(self, scope: Any) -> _Answer:
+        """Answers when it is over, which is what a preStop hook waits for; `?wait=false` answers at once."""
+        draining = asyncio.ensure_future(self._subject.drain())
+        if parse_qs(scope.get("query_string", b"").decode("latin-1")).get("wait") == ["false"]:
+            self._draining.add(draining)
+            draining.add_done_callback(self._draining.discard)
+            return 202, {"draining": True}
+        # Whoever asked may leave; the drain goes on.
+        return 200, await asyncio.shield(draining)
+
+    async def _reload(self, scope: Any) -> _Answer:
+        outcome = await self._subject.reload()
+        return (409 if "refused" in outcome else 200), outcome
+
+
+def _loopback(text: str) -> bool:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+async def _lifespan(receive: Any, send: Any) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+__all__ = ["Admin", "Subject"]

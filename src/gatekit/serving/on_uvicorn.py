@@ -1,0 +1,83 @@
+"""Serving by uvicorn: HTTP/1.1 and WebSocket; certificates are renewed while it serves."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+
+from gatekit.serving.settings import Settings
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the worker decides when it stops."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def quiet_server(app: Any) -> uvicorn.Server:
+    """A server for the admin endpoints: no signals, no lines, in the loop that runs."""
+    config = uvicorn.Config(
+        app, interface="asgi3", lifespan="off", log_config=None, access_log=False, proxy_headers=False,
+        server_header=False, ws="none", timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    return _Server(config)
+
+
+class OnUvicorn:
+    """`gatekit.serving.servers.Server` by uvicorn."""
+
+    name = "uvicorn"
+    renews_certificates = True
+
+    def __init__(self, app: Any, sock: socket.socket, settings: Settings) -> None:
+        self._tls = settings.tls
+        options: dict[str, Any] = {}
+        if self._tls is not None:
+            options = {"ssl_certfile": self._tls.cert, "ssl_keyfile": self._tls.key}
+            if self._tls.client_ca is not None:
+                required = self._tls.client_cert == "required"
+                options["ssl_ca_certs"] = self._tls.client_ca
+                options["ssl_cert_reqs"] = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
+        self._config = uvicorn.Config(
+            app,
+            interface="asgi3",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            # Who the client is, the gateway decides itself (trusted_proxies).
+            proxy_headers=False,
+            server_header=False,
+            backlog=settings.backlog,
+            # uvicorn has whole seconds.
+            timeout_keep_alive=max(1, round(settings.keepalive)),
+            timeout_graceful_shutdown=max(1, round(settings.timeout)),
+            **options,
+        )
+        self._sock = sock
+        self._server = _Server(self._config)
+
+    @property
+    def protocols(self) -> str:
+        return "HTTP/1.1, WebSocket"
+
+    async def serve(self) -> None:
+        await self._server.serve([self._sock])
+
+    async def stop_accepting(self) -> None:
+        for server in self._server.servers:
+            server.close()
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+
+    def renew(self) -> None:
+        context = self._config.ssl
+        if context is not None and self._tls is not None:
+            context.load_cert_chain(self._tls.cert, self._tls.key)
