@@ -124,6 +124,20 @@ async def test_a_route_for_some_clients_is_matched_by_it(ask: Ask, peer: str, he
     assert (await ask("/inside", client=peer, headers={"cf-connecting-ip": header})).status == status
 
 
+async def test_a_policy_that_drops_the_headers_leaves_the_client(caplog: pytest.LogCaptureFixture) -> None:
+    """The access line is written last, when the headers that told the client may be gone."""
+    gateway = Gateway(
+        policies=[Telemetry(), RequestHeaders(remove=["x-forwarded-for"])],
+        routes=[Route("/*", to="app")],
+        clusters={"app": Cluster(app=echo)},
+        trusted_proxies=["10.0.0.0/8"],
+        ports=test_ports(),
+    )
+    with caplog.at_level(logging.INFO, "gatekit.access"):
+        await call(gateway, "GET", "/", client=CDN, headers={"x-forwarded-for": CLIENT})
+    assert json.loads(caplog.messages[-1])["client_ip"] == CLIENT
+
+
 async def test_limits_lines_and_upstreams_are_told_the_same_client(ask: Ask, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "gatekit.access"):
         first = await ask(client=CDN, headers={"cf-connecting-ip": CLIENT})

@@ -74,10 +74,13 @@ class Door:
         headers = exchange.headers
         raw = headers.raw
         shape = headers.shape or shape_of(raw)
-        if self.trust.header is not None:
-            # Before anything is refused: what sees a refused request too must not see what is not believed. The checks
-            # below are of the request as it came.
-            self.trust.settle(exchange.peer, headers)
+        trust = self.trust
+        if trust.any:
+            if trust.header is not None:
+                # Before anything is refused: what sees a refused request too must not see what is not believed. The
+                # checks below are of the request as it came.
+                trust.settle(exchange.peer, headers)
+            exchange.note_client()
         text = b"".join(map(_value_of, raw))
         if len(raw) > self.max_headers or len(text) + shape.size > self.max_header_bytes:
             return Reply(431, "door.headers_too_large", "The request has too many or too large headers.")

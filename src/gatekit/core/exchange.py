@@ -164,6 +164,10 @@ class Exchange:
                 self._client_ip = self.peer
         return self._client_ip
 
+    def note_client(self) -> None:
+        """Read the client's address now, while the headers are as they came: policies may change them."""
+        self._client_ip = self.client_ip
+
     @property
     def facts(self) -> dict[str, Any]:
         """What policies tell each other, under the names they declare in `provides`."""
