@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from gatekit.cli import say
-from gatekit.serving.settings import BadSettings, Settings, TlsFiles
+from gatekit.serving.settings import TOKEN, BadSettings, Settings, TlsFiles
 
 
 def add_arguments(run: argparse.ArgumentParser) -> None:
@@ -102,7 +102,7 @@ def _tls(options: argparse.Namespace) -> TlsFiles | None:
 
 def _token(path: str | None) -> str | None:
     if path is None:
-        return os.environ.get("GATEKIT_ADMIN_TOKEN") or None
+        return os.environ.get(TOKEN) or None
     try:
         with open(path, encoding="utf-8") as file:
             token = file.read().strip()

@@ -11,10 +11,14 @@ import hmac
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs
 
 from gatekit.core.headers import Headers
+from gatekit.errors import ConfigRefused
+
+if TYPE_CHECKING:
+    from gatekit.gateway.gateway import Gateway, Source
 
 
 class Subject(Protocol):
@@ -33,6 +37,35 @@ class Subject(Protocol):
     async def reload(self) -> Mapping[str, Any]:
         """Read the configuration anew. `{"refused": [...]}` when nothing was changed."""
         ...
+
+
+class OneGateway:
+    """A gateway as `Subject`, for those who run its server themselves. `reading` gives the configuration that `/reload`
+    puts in force."""
+
+    def __init__(self, gateway: Gateway, reading: Callable[[], Source] | None = None) -> None:
+        self._gateway = gateway
+        self._reading = reading
+
+    def ready(self) -> str | None:
+        return "draining" if self._gateway.draining else None
+
+    async def status(self) -> Mapping[str, Any]:
+        return self._gateway.status()
+
+    async def drain(self) -> Mapping[str, Any]:
+        report = await self._gateway.drain()
+        return {"drained": True, "seconds": round(report.seconds, 3), "cut": report.cut, "ended": report.ended}
+
+    async def reload(self) -> Mapping[str, Any]:
+        gateway = self._gateway
+        if self._reading is None:
+            return {"refused": ["this gateway was made in Python: nothing says where to read it anew"]}
+        try:
+            snapshot = await gateway.reload(self._reading())
+        except ConfigRefused as refused:
+            return {"refused": [str(problem) for problem in refused.problems], "generation": gateway.generation}
+        return {"generation": snapshot.generation, "digest": snapshot.digest}
 
 
 _Answer = tuple[int, Mapping[str, Any]]

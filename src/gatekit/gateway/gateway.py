@@ -30,6 +30,7 @@ from gatekit.core.verdict import ErrorShape
 from gatekit.drivers.asgi import AsgiDriver
 from gatekit.drivers.wsgi import WsgiDriver
 from gatekit.errors import ConfigRefused, Problem
+from gatekit.gateway.admin import Admin, OneGateway
 from gatekit.gateway.drain import Drain, DrainReport
 from gatekit.gateway.imagined import imagined
 from gatekit.gateway.lifespan import Lifespan
@@ -185,6 +186,12 @@ class Gateway(AsgiDriver):
             "active": self.active,
             **status_of(self.plan, self._history, self._pools),
         }
+
+    def admin(self, *, token: str | None = None, source: Source | None = None) -> Admin:
+        """The admin endpoints of this gateway, an ASGI application for a listener of its own: `/live`, `/ready`,
+        `/status`, `/drain`, `/reload`. Without a `token` they are for this machine alone. `/reload` reads `source`.
+        """
+        return Admin(OneGateway(self, None if source is None else lambda: source), token=token)
 
     def explain(
         self, method: str, url: str, headers: Iterable[tuple[str, str]] = (), client: str | None = None

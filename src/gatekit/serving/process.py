@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from gatekit.serving.channel import Channel, PeerGone
-from gatekit.serving.settings import Settings
+from gatekit.serving.settings import TOKEN, Settings
 
 _log = logging.getLogger("gatekit.supervisor")
 
@@ -50,7 +50,7 @@ class WorkerProcess:
             fds = (listening.fileno(), theirs.fileno())
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "gatekit.serving.worker", *map(str, fds),
-                stdin=asyncio.subprocess.PIPE, pass_fds=fds,
+                stdin=asyncio.subprocess.PIPE, pass_fds=fds, env=_environment(),
                 # A group of its own: what a terminal sends to all at once is for the supervisor alone.
                 process_group=0,
             )  # fmt: skip
@@ -98,10 +98,11 @@ class WorkerProcess:
         return -1 if self._process is None else await self._process.wait()
 
     async def end(self, timeout: float) -> None:
-        """Stop it: by asking first, by force when it does not leave within `timeout` seconds."""
+        """Stop it: by asking first, by force when it does not leave within `timeout` seconds; 0 does not ask."""
         self.leaving = True
         try:
-            await self.ask("stop", timeout=timeout)
+            if timeout:
+                await self.ask("stop", timeout=timeout)
             async with asyncio.timeout(timeout):
                 await self.wait()
         except (PeerGone, TimeoutError):
@@ -127,6 +128,11 @@ class WorkerProcess:
             self.failed = about["message"]
         self._said.set()
         return {}
+
+
+def _environment() -> dict[str, str]:
+    """What workers inherit: everything but the admin token, which is none of their business."""
+    return {name: value for name, value in os.environ.items() if name != TOKEN}
 
 
 def file_limit() -> int:

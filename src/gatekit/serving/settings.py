@@ -9,6 +9,9 @@ from typing import Literal, Self
 
 from gatekit.errors import GatekitError
 
+TOKEN = "GATEKIT_ADMIN_TOKEN"  # noqa: S105 - the name of the variable, not a token
+"""The environment variable with the admin token."""
+
 
 class BadSettings(GatekitError):
     """Settings of `gatekit run` that do not go together, or that cannot be. The message says what to do."""

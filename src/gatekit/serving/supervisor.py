@@ -68,11 +68,12 @@ class Supervisor:
         self._refused: dict[str, Any] | None = None
         self._pending: dict[str, Any] | None = None
         self._changing = asyncio.Lock()
+        # Every process there is: those that are starting and those that are retiring, too.
+        self._alive: set[WorkerProcess] = set()
         self._watchers: set[asyncio.Task[None]] = set()
         self._fast_deaths = 0
         self._drained: asyncio.Task[Mapping[str, Any]] | None = None
         self._hurry = asyncio.Event()
-        self.over = asyncio.Event()
 
     # -- life
 
@@ -86,23 +87,18 @@ class Supervisor:
                 await self._add(1)
                 await asyncio.gather(*(self._add(number) for number in range(2, self.settings.workers + 1)))
             except BaseException:
-                for worker in self.workers.values():
-                    worker.kill()
-                    await worker.wait()
+                self.draining = True
+                await self._end_all(0.0)
                 raise
         self._watch(self._ping())
 
     async def stop(self) -> None:
         """Drain what is not drained, then end every worker."""
-        if self.settings.grace or self.settings.timeout:
-            await self.drain()
-        self.draining = True
-        async with self._changing:
-            await asyncio.gather(*(worker.end(ENDING) for worker in self.workers.values()))
+        await self.drain()
+        await self._end_all(ENDING)
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
-        self.over.set()
 
     def hurry(self) -> None:
         """End a drain that is going on: whoever asks twice means it."""
@@ -150,13 +146,13 @@ class Supervisor:
             try:
                 self._check_certificates()
                 changed = await (self._roll() if self.source is None else self._exchange())
+                await self._renew()
             except ConfigRefused as refused:
                 return self._refuse([str(problem) for problem in refused.problems])
             except (GatekitError, OSError) as error:
                 return self._refuse([str(error)])
             finally:
                 self._pending = None
-            await self._renew()
         self._refused = None
         return changed
 
@@ -166,21 +162,30 @@ class Supervisor:
         """Start a worker and wait until it serves. Raises ConfigRefused or NotStarted."""
         worker = WorkerProcess(number)
         fields = None if self.source is None else self.source.fields
-        await worker.start(self.settings, self._listening, self.generation, fields)
-        if not await worker.until_ready(STARTING):
-            worker.leaving = True
+        self._alive.add(worker)
+        try:
+            await worker.start(self.settings, self._listening, self.generation, fields)
+            if not await worker.until_ready(STARTING) or self.draining:
+                await worker.end(0.0)
+                if worker.refused is not None:
+                    raise ConfigRefused(_located(self.source, worker.refused))
+                raise NotStarted(worker.failed or f"worker {number} did not start; its log says why")
+        except BaseException:
             worker.kill()
-            code = await worker.wait()
-            if worker.refused is not None:
-                raise ConfigRefused(_located(self.source, worker.refused))
-            raise NotStarted(worker.failed or f"worker {number} did not start (exit code {code}); its log says why")
+            self._alive.discard(worker)
+            raise
         self.workers[number] = worker
         self._watch(self._replace_when_dead(worker))
         return worker
 
+    async def _end_all(self, timeout: float) -> None:
+        """End every process, those that drain or start too."""
+        await asyncio.gather(*(worker.end(timeout) for worker in self._alive))
+
     async def _replace_when_dead(self, worker: WorkerProcess) -> None:
         """Wait for the end of a worker; if nobody asked for it, start another in its place."""
         code = await worker.wait()
+        self._alive.discard(worker)
         if worker.leaving or self.draining:
             return
         lived = asyncio.get_running_loop().time() - worker.started_at
@@ -243,13 +248,13 @@ class Supervisor:
 
     async def _drain(self) -> Mapping[str, Any]:
         settings = self.settings
-        asked = [self._drain_one(worker, settings.grace, settings.timeout) for worker in self.workers.values()]
+        asked = [self._drain_one(worker, settings.grace, settings.timeout) for worker in self._alive]
         everybody = asyncio.ensure_future(asyncio.gather(*asked))
         hurried = asyncio.create_task(self._hurry.wait())
         await asyncio.wait([everybody, hurried], return_when=asyncio.FIRST_COMPLETED)
         if not everybody.done():
             _log.warning("told again to stop: what is under way is cut")
-            await asyncio.gather(*(self._drain_one(worker, 0.0, 0.0) for worker in self.workers.values()))
+            await asyncio.gather(*(self._drain_one(worker, 0.0, 0.0) for worker in self._alive))
         hurried.cancel()
         reports = await everybody
         total = {name: sum(report.get(name, 0) for report in reports) for name in ("cut", "ended")}
@@ -269,18 +274,19 @@ class Supervisor:
         self._pending = {"generation": generation, "revision": source.revision}
         workers = [worker for worker in self.workers.values() if not worker.leaving]
         answers = await asyncio.gather(*(self._prepare(worker, source, generation) for worker in workers))
-        refusals = [answer for answer in answers if "problems" in answer]
-        if refusals:
-            for worker in workers:
-                await self._told(worker, "discard")
-            raise ConfigRefused(_located(source, refusals[0]["problems"]))
+        refusal = next((answer for answer in answers if "problems" in answer or "error" in answer), None)
+        if refusal is not None or all("gone" in answer for answer in answers):
+            await asyncio.gather(*(self._told(worker, "discard") for worker in workers))
+            if refusal is not None and "problems" in refusal:
+                raise ConfigRefused(_located(source, refusal["problems"]))
+            raise NotStarted("no worker could try it" if refusal is None else str(refusal["error"]))
         self.source, self.generation = source, generation
         for worker, answer in zip(
             workers, await asyncio.gather(*(self._told(one, "activate") for one in workers)), strict=True
         ):
-            if "error" in answer:
+            if "error" in answer or "gone" in answer:
                 # It is behind the others, so it goes: the one in its place begins with what is in force.
-                _log.error("worker %d did not take generation %d: %s", worker.number, generation, answer["error"])
+                _log.error("worker %d did not take generation %d: %s", worker.number, generation, dict(answer))
                 worker.kill()
         for warning in source.warnings:
             _log.warning("%s", warning)
@@ -293,13 +299,13 @@ class Supervisor:
         except PeerGone as gone:
             # Whoever is gone is replaced, and its successor starts with what is then in force.
             worker.kill()
-            return {"error": str(gone)}
+            return {"gone": str(gone)}
 
     async def _told(self, worker: WorkerProcess, what: str) -> Mapping[str, Any]:
         try:
             return await worker.ask(what)
         except PeerGone as gone:
-            return {"error": str(gone)}
+            return {"gone": str(gone)}
 
     async def _roll(self) -> Mapping[str, Any]:
         """Replace the workers one by one: the new one serves before the old one drains. Raises when a new one does not
@@ -313,7 +319,8 @@ class Supervisor:
 
     async def _retire(self, old: WorkerProcess) -> None:
         await self._drain_one(old, self.settings.grace, self.settings.timeout)
-        await old.end(ENDING)
+        if not self.draining:
+            await old.end(ENDING)
 
     # -- certificates
 
