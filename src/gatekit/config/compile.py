@@ -18,7 +18,7 @@ from gatekit.core.door import Door
 from gatekit.core.peers import Trust
 from gatekit.core.pipeline import Pipeline
 from gatekit.core.plan import ClusterPlan, RoutePlan, SplitPlan, TlsPlan
-from gatekit.core.policy import Hooks, Spec, bound, jobs_of
+from gatekit.core.policy import Hooks, Job, Spec, bound, jobs_of
 from gatekit.core.ports import Ports
 from gatekit.core.verdict import ErrorShape, Reply
 from gatekit.errors import ConfigRefused, GatekitError, Problem
@@ -67,8 +67,9 @@ def compile_config(
     )
     return Snapshot(
         config=config, generation=generation, door=door, matcher=matcher, routes=routes, clusters=site.clusters,
-        cluster_plans=site.plans, no_route=no_route, jobs=[job for one in site.workers for job in jobs_of(one)],
-        ports=ports, warnings=warnings, fallback=fallback, digest=digest(config, pause),
+        cluster_plans=site.plans, no_route=no_route, jobs=site.jobs(pause), ports=ports, warnings=warnings,
+        fallback=fallback, digest=digest(config, pause),
+        parts=[*config.places.parts(), *config.routes, *routes, *matcher.parts(pause)],
     )  # fmt: skip
 
 
@@ -160,6 +161,14 @@ class Site:
         if len(parts) < 2:
             return parts[0][0] if parts else None
         return self._made(SplitPlan(route.id, tuple(parts)), f"route:{route.id}", path)
+
+    def jobs(self, pause: Pause) -> list[Job]:
+        """The background work of all that was bound."""
+        found: list[Job] = []
+        for worker in self.workers:
+            found += jobs_of(worker)
+            pause()
+        return found
 
     def _made(self, plan: ClusterPlan | SplitPlan, owner: str, path: str) -> Destination | None:
         try:

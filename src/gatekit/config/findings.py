@@ -36,21 +36,22 @@ def findings(
     `pause` is called between routes.
     """
     found = [
-        *_names(config),
-        *_references(config, broken),
+        *_names(config, pause),
+        *_references(config, broken, pause),
         *_unused(config, mentioned),
-        *_leads_nowhere(config),
-        *_weightless(config),
+        *_leads_nowhere(config, pause),
+        *_weightless(config, pause),
     ]
     if whole:
         found += _order(config, pause)
     return [*found, *_reachable(config, pause)]
 
 
-def _names(config: GatewayConfig) -> Iterator[Problem]:
+def _names(config: GatewayConfig, pause: Pause) -> Iterator[Problem]:
     """Does every route have a name of its own? Logs, metrics and kept state go by it."""
     seen: dict[str, int] = {}
     for place, route in enumerate(config.routes):
+        pause()
         first = seen.setdefault(route.id, place)
         if first != place:
             where = config.places.where(f"routes[{first}]")
@@ -58,10 +59,11 @@ def _names(config: GatewayConfig) -> Iterator[Problem]:
             yield Problem(f"routes[{place}]", f"is called {route.id!r}, as is {where}: {hint}")
 
 
-def _references(config: GatewayConfig, broken: Collection[str]) -> Iterator[Problem]:
+def _references(config: GatewayConfig, broken: Collection[str], pause: Pause) -> Iterator[Problem]:
     """Is there every cluster that a route leads to?"""
     known = {*config.clusters, *broken}
     for place, route in enumerate(config.routes):
+        pause()
         for name, _ in route.to:
             if name not in known:
                 yield unknown_cluster(f"routes[{place}].to", name, known)
@@ -80,9 +82,10 @@ def _unused(config: GatewayConfig, mentioned: Collection[str]) -> Iterator[Probl
             yield Problem(f"clusters.{name}", "no route leads to this cluster", severity="warning")
 
 
-def _leads_nowhere(config: GatewayConfig) -> Iterator[Problem]:
+def _leads_nowhere(config: GatewayConfig, pause: Pause) -> Iterator[Problem]:
     """Does something answer the requests of every route?"""
     for place, route in enumerate(config.routes):
+        pause()
         if not route.to and not any(answers(spec) for spec in (*config.policies, *route.policies)):
             yield Problem(
                 f"routes[{place}]", "leads nowhere: say which cluster by `to`, or add a policy that answers (respond)"
@@ -94,9 +97,10 @@ def answers(spec: Spec) -> bool:
     return spec.kind in ANSWERING or getattr(type(spec), "answers", False) is True
 
 
-def _weightless(config: GatewayConfig) -> Iterator[Problem]:
+def _weightless(config: GatewayConfig, pause: Pause) -> Iterator[Problem]:
     """Does a split have any weight?"""
     for place, route in enumerate(config.routes):
+        pause()
         if route.to and not any(weight for _, weight in route.to):
             yield Problem(
                 f"routes[{place}].to", "every weight is 0: requests are answered with 500", severity="warning"
@@ -120,6 +124,7 @@ def _reachable(config: GatewayConfig, pause: Pause) -> Iterator[Problem]:
     """Can every route be reached, and is it clear which of two is meant?"""
     routes: dict[str, tuple[int, Route]] = {}
     for place, route in enumerate(config.routes):
+        pause()
         routes.setdefault(route.id, (place, route))
     for finding in examine((_rule(route, pause) for _, route in routes.values()), pause):
         path, message = "routes", finding.message

@@ -61,6 +61,7 @@ class Snapshot:
         warnings: Sequence[Problem],
         fallback: bool,
         digest: str,
+        parts: list[object],
     ) -> None:
         self.config = config
         self.generation = generation
@@ -74,7 +75,7 @@ class Snapshot:
         self.jobs = tuple(jobs)
         self.warnings = tuple(warnings)
         self.fallback = fallback
-        self.parts: list[object] = [*config.places.parts(), *config.routes, *self.routes, *matcher.parts()]
+        self.parts = parts
         self._ports = ports
 
     def __repr__(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-WORK: Final = 0.0002
+WORK: Final = 0.0001
 """Seconds of work between two rests: the longest that the loop waits for the interpreter."""
 REST: Final = 0.0004
 """Seconds of rest: time for the loop to take a request through."""

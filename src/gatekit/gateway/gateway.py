@@ -31,14 +31,17 @@ from gatekit.drivers.asgi import AsgiDriver
 from gatekit.drivers.wsgi import WsgiDriver
 from gatekit.errors import ConfigRefused, Problem
 from gatekit.gateway.admin import Admin, OneGateway
+from gatekit.gateway.beside import Breather
 from gatekit.gateway.drain import Drain, DrainReport
 from gatekit.gateway.imagined import imagined
 from gatekit.gateway.lifespan import Lifespan
 from gatekit.gateway.loop_thread import SHARED
+from gatekit.gateway.retire import Retired
 from gatekit.gateway.runtime import Runtime
 from gatekit.gateway.status import History, status_of
 from gatekit.gateway.system import FETCH, system_ports
 from gatekit.routing.explain import Explanation
+from gatekit.routing.pause import Pause, no_pause
 from gatekit.upstream import Pools, make_destination, pool_keys
 
 if TYPE_CHECKING:
@@ -85,6 +88,7 @@ class Gateway(AsgiDriver):
         self._lock = threading.Lock()
         self._compiling = threading.Lock()
         self._issued = generation - 1
+        self._retired = Retired()
         self._generations: weakref.WeakSet[Snapshot] = weakref.WeakSet()
         self.plan: Snapshot = self._compiled(config, generation)
         self._pooled: set[Hashable] = {key for plan in self.plan.cluster_plans for key in pool_keys(plan)}
@@ -123,14 +127,17 @@ class Gateway(AsgiDriver):
         enter = partial(self.runtime.enter_on, SHARED.call)
         return WsgiDriver(self, now=self._ports.clock.monotonic, app=app, enter=enter, loop_thread=lambda: SHARED)
 
-    def prepare(self, source: Source, *, generation: int | None = None) -> Snapshot:
+    def prepare(self, source: Source, *, generation: int | None = None, beside: bool = False) -> Snapshot:
         """Compile a configuration that `activate` can put in force later. Raises ConfigRefused with every finding.
 
         Nothing changes for requests. It may be called from any thread; one configuration is compiled at a time.
+        `beside` is for a thread beside a loop that serves: it then rests often, so that requests need not wait for it.
         """
+        pause = Breather() if beside else no_pause
         with self._compiling:
+            number = self._issued + 1 if generation is None else generation
             try:
-                return self._compiled(read(source), self._issued + 1 if generation is None else generation)
+                return self._compiled(read(source, pause), number, pause)
             except ConfigRefused as refused:
                 self.events.emit(ConfigRejected(self.plan.generation, tuple(map(str, refused.problems))))
                 raise
@@ -145,6 +152,7 @@ class Gateway(AsgiDriver):
             if snapshot.generation <= self.plan.generation:
                 late = f"generation {snapshot.generation} is not newer than {self.plan.generation}, which is in force"
                 raise ConfigRefused([Problem("", late)])
+            self._retired.add(self.plan)
             self.plan = snapshot
             self._tidy()
         self.runtime.refresh()
@@ -161,7 +169,7 @@ class Gateway(AsgiDriver):
 
     async def reload(self, source: Source) -> Snapshot:
         """`apply` for a loop that serves requests: it compiles in a thread, beside them."""
-        snapshot = await asyncio.to_thread(self.prepare, source)
+        snapshot = await asyncio.to_thread(self.prepare, source, beside=True)
         self.activate(snapshot)
         return snapshot
 
@@ -201,11 +209,11 @@ class Gateway(AsgiDriver):
         self.plan.admit(exchange, raw_path, query)
         return self.plan.explain(exchange)
 
-    def _compiled(self, config: GatewayConfig, generation: int) -> Snapshot:
+    def _compiled(self, config: GatewayConfig, generation: int, pause: Pause = no_pause) -> Snapshot:
         """The snapshot, counted among those whose state is kept."""
         snapshot = compile_config(
             config, ports=self._ports.afresh(), generation=generation, destination=self._destination, shape=self._shape,
-            fallback=self._fallback,
+            fallback=self._fallback, pause=pause,
         )  # fmt: skip
         self._issued = max(self._issued, generation)
         self._generations.add(snapshot)
@@ -257,15 +265,13 @@ class Gateway(AsgiDriver):
                     destination.close()
 
 
-def read(source: Source) -> GatewayConfig:
-    """The configuration in `source`. Raises ConfigRefused with every finding."""
+def read(source: Source, pause: Pause = no_pause) -> GatewayConfig:
+    """The configuration in `source`. Raises ConfigRefused with every finding. `pause` is called between routes."""
     if isinstance(source, GatewayConfig):
         return source
-    if isinstance(source, Document):
-        return config_from(source)
-    if isinstance(source, Mapping):
-        return config_from(source)
-    return config_from(providers.read(source))
+    if isinstance(source, (Document, Mapping)):
+        return config_from(source, pause=pause)
+    return config_from(providers.read(source), pause=pause)
 
 
 __all__ = ["Gateway", "Source", "read"]

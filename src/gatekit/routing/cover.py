@@ -12,7 +12,7 @@ from typing import Any
 
 from gatekit.routing.hosts import HostPattern
 from gatekit.routing.index import Leaf, Level, Node, Table, leaves_of
-from gatekit.routing.matcher import Entry
+from gatekit.routing.matcher import Entry, Matcher
 from gatekit.routing.pattern import PathPattern
 from gatekit.routing.pause import Pause, no_pause
 from gatekit.routing.predicates import Predicate, ValuePredicate, implied
@@ -39,13 +39,15 @@ def methods_covered(upper: AnyEntry, lower: AnyEntry) -> bool:
 
 
 class Covers:
-    """The entries of a table, indexed so that those which could cover one are found without comparing all pairs."""
+    """The entries of a matcher, indexed so that those which could cover one are found without comparing all pairs."""
 
-    __slots__ = ("_by_pin", "_level", "_tables")
+    __slots__ = ("_by_pin", "_own", "_tables")
 
-    def __init__(self, entries: Sequence[AnyEntry], pause: Pause = no_pause) -> None:
-        self._level: Level[Any] = Level(entries, pause)
-        self._tables = self._level.tables
+    def __init__(self, matcher: Matcher[Any], pause: Pause = no_pause) -> None:
+        # One index for all priorities. Where there is only one, the matcher has it.
+        levels = matcher.levels
+        self._own: Level[Any] | None = None if len(levels) == 1 else Level(matcher.entries, pause)
+        self._tables = (self._own or levels[0]).tables
         self._by_pin: dict[int, dict[Pin | None, list[AnyEntry]]] = {}
 
     def above(self, lower: AnyEntry) -> Iterator[AnyEntry]:
@@ -72,9 +74,9 @@ class Covers:
             and all(implied(one, lower.predicates) for one in upper.predicates)
         )
 
-    def parts(self) -> list[object]:
-        """What it is made of, piece by piece, for `let_go`."""
-        return [*self._by_pin.values(), *self._level.parts()]
+    def parts(self, pause: Pause = no_pause) -> list[object]:
+        """All that there may be thousands of beside the matcher: see `let_go`."""
+        return [*self._by_pin.values(), *(() if self._own is None else self._own.parts(pause))]
 
     def _covering_tables(self, host: HostPattern) -> Iterator[Table[Any]]:
         names = ["*"]

@@ -8,7 +8,7 @@ prefix), then regexes, visits entries in exactly the rank order. Built once, nev
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from gatekit.core.exchange import Exchange
 from gatekit.routing.hosts import effective_port
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from gatekit.routing.matcher import Entry
 
 T = TypeVar("T")
+
+
+MANY: Final = 16
+"""With so many children a node is wide: freed in one go, they would take their time."""
 
 
 class Leaf(Generic[T]):
@@ -52,9 +56,10 @@ class Node(Generic[T]):
 
 
 class Table(Generic[T]):
-    """The paths of one host pattern. `depth` is how many segments of a path the trie can look at."""
+    """The paths of one host pattern. `depth` is how many segments of a path the trie can look at; `wide` are the nodes
+    that many others hang on, with their depth."""
 
-    __slots__ = ("depth", "regexes", "root", "static")
+    __slots__ = ("depth", "regexes", "root", "static", "wide")
 
     def __init__(self, entries: Sequence[Entry[T]], pause: Pause = no_pause) -> None:
         static: dict[str, list[Entry[T]]] = {}
@@ -77,6 +82,7 @@ class Table(Generic[T]):
         self.regexes: Leaf[T] | None = Leaf(regexes) if regexes else None
         self.root: Node[T] | None = Node() if shapes else None
         self.depth = 0
+        self.wide: list[tuple[int, Node[T]]] = []
         for (segments, end), found in shapes.items():
             self.depth = max(self.depth, len(segments) + 1)
             self._grow(segments, end, Leaf(found))
@@ -85,7 +91,7 @@ class Table(Generic[T]):
     def _grow(self, segments: tuple[str | None, ...], end: str, leaf: Leaf[T]) -> None:
         node = self.root
         assert node is not None
-        for segment in segments:
+        for depth, segment in enumerate(segments):
             if segment is None:
                 if node.param is None:
                     node.param = Node()
@@ -93,8 +99,20 @@ class Table(Generic[T]):
             else:
                 if node.literals is None:
                     node.literals = {}
-                node = node.literals.setdefault(segment, Node())
+                child = node.literals.get(segment)
+                if child is None:
+                    child = node.literals[segment] = Node()
+                    if len(node.literals) == MANY:
+                        self.wide.append((depth, node))
+                node = child
         setattr(node, end, leaf)
+
+    def parts(self) -> list[object]:
+        """All that there may be thousands of, what holds another after it: see `let_go`."""
+        found: list[object] = []
+        for _, node in sorted(self.wide, key=lambda one: -one[0]):
+            found += (node.literals or {}).values()
+        return found + list(self.static.values())
 
 
 class Level(Generic[T]):
@@ -110,6 +128,7 @@ class Level(Generic[T]):
         self.labels = 0
         self.ports = False
         for entry in entries:
+            pause()
             hosts.setdefault(entry.host.text, []).append(entry)
             self.ports = self.ports or entry.host.port is not None
             if entry.host.kind == "wildcard":
@@ -117,12 +136,13 @@ class Level(Generic[T]):
         self.tables: dict[str, Table[T]] = {text: Table(found, pause) for text, found in hosts.items()}
         self.plain: Table[T] | None = self.tables["*"] if len(self.tables) == 1 and "*" in self.tables else None
 
-    def parts(self) -> Iterator[object]:
-        """The nodes and leaves, which are as many as there are paths; what another holds goes before it."""
+    def parts(self, pause: Pause) -> list[object]:
+        """All that there may be thousands of, what holds another after it: see `let_go`."""
+        found: list[object] = []
         for table in self.tables.values():
-            yield from table.static.values()
-            if table.root is not None:
-                yield from _below(table.root)
+            found += table.parts()
+            pause()
+        return found + list(self.tables.values())
 
     def for_host(self, exchange: Exchange) -> list[Table[T]]:
         """The tables whose host matches, the most exact first."""
@@ -144,13 +164,6 @@ class Level(Generic[T]):
             names = [key for name in names for key in (f"{name}:{port}", name)]
         tables = self.tables
         return [tables[name] for name in names if name in tables]
-
-
-def _below(node: Node[T]) -> Iterator[object]:
-    yield from (leaf for leaf in (node.ends, node.rest, node.prefix) if leaf is not None)
-    for child in (*(node.literals or {}).values(), *(() if node.param is None else (node.param,))):
-        yield from _below(child)
-        yield child
 
 
 def search(level: Level[T], exchange: Exchange) -> Entry[T] | None:

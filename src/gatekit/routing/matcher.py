@@ -153,6 +153,7 @@ class Matcher(Generic[T]):
         self.entries: Sequence[Entry[T]] = tuple(chain.from_iterable(alike[order] for order in sorted(alike)))
         levels: dict[int, list[Entry[T]]] = {}
         for rank, entry in enumerate(self.entries):
+            pause()
             entry.rank = rank
             levels.setdefault(entry.rule.priority, []).append(entry)
         self._levels: tuple[Level[T], ...] = tuple(Level(level, pause) for level in levels.values())
@@ -193,9 +194,12 @@ class Matcher(Generic[T]):
         for level in self._levels:
             yield from walk_all(level, exchange)
 
-    def parts(self) -> list[object]:
-        """What it is made of, piece by piece, for `let_go`."""
-        return [*self.rules, *self.entries, *(part for level in self._levels for part in level.parts())]
+    def parts(self, pause: Pause = no_pause) -> list[object]:
+        """All that there may be thousands of, what holds another after it: see `let_go`."""
+        found: list[object] = [*self.rules, *self.entries]
+        for level in self._levels:
+            found += level.parts(pause)
+        return found
 
     @property
     def levels(self) -> Sequence[Level[T]]:

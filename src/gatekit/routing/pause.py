@@ -19,7 +19,7 @@ def no_pause() -> None:
 def let_go(parts: list[object], pause: Pause) -> None:
     """Empty the list from its end, a part at a time: what nobody else holds is freed piecewise, and not in one go.
 
-    A part that holds others must come after them, or they go with it.
+    A part that holds another must come after it, or that is freed with it.
     """
     while parts:
         parts.pop()

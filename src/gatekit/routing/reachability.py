@@ -46,11 +46,11 @@ def examine(rules: Iterable[Rule[Any]] | Matcher[Any], pause: Pause = no_pause) 
     `pause` is called between rules, and while what was made only to look at the table is let go again.
     """
     matcher = rules if isinstance(rules, Matcher) else Matcher(rules, pause)
-    covers = Covers(matcher.entries, pause)
+    covers = Covers(matcher, pause)
     errors = list(_unreachable(matcher, covers, pause))
     dead = {finding.rule_id for finding in errors if finding.severity == "error"}
     found = errors + list(_ambiguous(matcher, dead, pause))
-    parts = [*covers.parts(), *(() if matcher is rules else matcher.parts())]
+    parts = [*(() if matcher is rules else matcher.parts(pause)), *covers.parts(pause)]
     del rules, matcher, covers
     let_go(parts, pause)
     return found

@@ -148,7 +148,9 @@ class Worker:
     async def _prepare(self, gateway: Gateway, about: Mapping[str, Any]) -> Mapping[str, Any]:
         source = document_from(about["document"])
         try:
-            self._prepared = await asyncio.to_thread(gateway.prepare, source, generation=about["generation"])
+            self._prepared = await asyncio.to_thread(
+                gateway.prepare, source, generation=about["generation"], beside=True
+            )
         except ConfigRefused as refused:
             return {"problems": problems_of(refused)}
         return {"generation": self._prepared.generation, "digest": self._prepared.digest}
