@@ -82,7 +82,7 @@ async def test_the_timer_stops_when_nothing_waits(world: Any) -> None:
     assert not sweeper.running
     await world.get(cluster)
     assert sweeper.running
-    world.pools.forget(pool_keys(cluster.plan))
+    world.pools.retain(())
     await world.until(lambda: not sweeper.running)
 
 
@@ -211,7 +211,7 @@ async def test_forgotten_pools_close_what_is_idle_now_and_the_rest_later(world: 
     await world.get(cluster)
     pool = world.pool(cluster)
     assert (pool.open, pool.idle) == (2, 1)
-    world.pools.forget(pool_keys(cluster.plan))
+    world.pools.retain(())
     await world.until(lambda: pool.open == 1)
     assert await world.body(held) == b"ok"
     held.close()
@@ -233,11 +233,11 @@ async def test_closing_a_loop_ends_what_is_in_flight(world: Any) -> None:
     await world.until(lambda: server.closed == 1)
 
 
-async def test_another_thread_may_forget_and_close(world: Any) -> None:
+async def test_another_thread_may_retain_and_close(world: Any) -> None:
     server = await world.serve(answering)
     cluster = world.cluster(server)
     await world.get(cluster)
-    await asyncio.to_thread(world.pools.forget, pool_keys(cluster.plan))
+    await asyncio.to_thread(world.pools.retain, ())
     await world.until(lambda: server.closed == 1)
     await world.get(cluster)
     await asyncio.to_thread(world.pools.close_loop, asyncio.get_running_loop())
@@ -251,7 +251,7 @@ def test_a_loop_that_was_closed_is_forgotten() -> None:
     loops = [asyncio.new_event_loop() for _ in range(2)]
     first = pools.on(loops[0])
     loops[0].close()
-    pools.forget(["nothing"])
+    pools.retain(["nothing"])
     pools.on(loops[1])
     assert list(pools._loops) == [loops[1]]
     pools._loops[loops[0]] = first

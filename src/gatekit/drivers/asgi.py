@@ -92,6 +92,8 @@ class AsgiDriver:
             plan.door, body, self._now(),
         )  # fmt: skip
         prefix, pipeline = _admit(plan, exchange, scope)
+        # What the exchange needs of it, it has. A stream that lasts for days must not hold thousands of routes.
+        del plan
         out = Answer(exchange, pipeline, send)
         out.entered = pipeline.size
         out.task = asyncio.current_task(loop)
@@ -153,6 +155,8 @@ class AsgiDriver:
             client[0] if client else None, scope.get("http_version", "1.1"), scope, plan.door, body, self._now(),
         )  # fmt: skip
         prefix, pipeline = _admit(plan, exchange, scope)
+        # What the exchange needs of it, it has. A stream that lasts for days must not hold thousands of routes.
+        del plan
         out = Answer(exchange, pipeline, send)
         out.task = asyncio.current_task()
         flights = self.flights

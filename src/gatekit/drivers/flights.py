@@ -110,7 +110,7 @@ async def cut_short(out: Answer) -> None:
         await answer(out, Reply(503, DRAINING))
         return
     finish_cut(out)
-    raise ResponseTruncated(f"request {out.exchange.request_id}: {RESTARTING}")
+    raise ResponseTruncated(f"request {out.exchange.request_id}: {RESTARTING}") from None
 
 
 def finish_cut(out: Answer) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,6 @@ class Gateway(AsgiDriver):
         self._retired = Retired()
         self._generations: weakref.WeakSet[Snapshot] = weakref.WeakSet()
         self.plan: Snapshot = self._compiled(config, generation)
-        self._pooled: set[Hashable] = {key for plan in self.plan.cluster_plans for key in pool_keys(plan)}
         self.runtime = Runtime(lambda: self.plan.jobs, lost=self._pools.close_loop, forked=self._pools.reset_after_fork)
         super().__init__(self, now=self._ports.clock.monotonic, app=app, enter=self.runtime.enter)
         self._drain = Drain.of(self.flights, self._ports)
@@ -226,9 +225,7 @@ class Gateway(AsgiDriver):
         """Forget state that neither the configuration in force nor one with requests under way asks for."""
         alive = list(self._generations)
         self._ports.cells.retain(still_used(alive))
-        pools = {key for snapshot in alive for plan in snapshot.cluster_plans for key in pool_keys(plan)}
-        self._pools.forget(self._pooled - pools)
-        self._pooled = pools
+        self._pools.retain(key for snapshot in alive for plan in snapshot.cluster_plans for key in pool_keys(plan))
 
     async def _lifespan(self, scope: Any, receive: Any, send: Any) -> None:
         apps = Lifespan(self.plan.apps if self.app is None else (self.app, *self.plan.apps))

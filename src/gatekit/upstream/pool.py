@@ -246,11 +246,9 @@ class LoopPools:
     def _prune(self, now: float) -> float:
         return min([pool.prune(now) for pool in self.pools.values()], default=float("inf"))
 
-    def retire(self, keys: Iterable[Hashable]) -> None:
-        for key in keys:
-            pool = self.pools.pop(key, None)
-            if pool is not None:
-                pool.retire()
+    def retain(self, keys: frozenset[Hashable]) -> None:
+        for key in [key for key in self.pools if key not in keys]:
+            self.pools.pop(key).retire()
 
     def close(self) -> None:
         for pool in self.pools.values():
@@ -303,14 +301,14 @@ class Pools:
             "waiting": sum(pool.waiting for pool in pools),
         }
 
-    def forget(self, keys: Iterable[Hashable]) -> None:
-        """After a reload: close what is idle under these keys now and what is in use when it comes back.
+    def retain(self, keys: Iterable[Hashable]) -> None:
+        """After a reload: of all but these keys, close what is idle now and what is in use when it comes back.
 
         May be called from any thread.
         """
-        gone = tuple(keys)
+        kept = frozenset(keys)
         for local in tuple(self._loops.values()):
-            self._in_loop(local, partial(local.retire, gone))
+            self._in_loop(local, partial(local.retain, kept))
 
     def close_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         """Close everything of that loop, also what is in use. The sockets are gone one turn of the loop later."""
@@ -339,5 +337,5 @@ class Pools:
 
 
 def pool_keys(plan: ClusterPlan) -> frozenset[Hashable]:
-    """The keys under which connections of this cluster are kept: what `Pools.forget` takes."""
+    """The keys under which connections of this cluster are kept: what `Pools.retain` takes."""
     return frozenset(target_key(plan, endpoint) for endpoint in plan.endpoints)
