@@ -131,8 +131,8 @@ class WorkerProcess:
 
 
 def _environment() -> dict[str, str]:
-    """What workers inherit: everything but the admin token, which is none of their business."""
-    return {name: value for name, value in os.environ.items() if name != TOKEN}
+    """What workers inherit: everything but the admin token and the service manager's ear, which are the supervisor's."""
+    return {name: value for name, value in os.environ.items() if name not in (TOKEN, "NOTIFY_SOCKET")}
 
 
 def file_limit() -> int:

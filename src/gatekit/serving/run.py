@@ -13,6 +13,7 @@ from gatekit.serving.banner import banner
 from gatekit.serving.files import watch_target
 from gatekit.serving.listen import described, inherited, listen_tcp, listen_unix
 from gatekit.serving.logs import set_up
+from gatekit.serving.notify import notify
 from gatekit.serving.process import file_limit
 from gatekit.serving.servers import server_named
 from gatekit.serving.settings import Settings, admin_address
@@ -53,10 +54,12 @@ async def _run(settings: Settings, listening: socket.socket, limit: int, say: Ca
         await starting
         for line in banner(supervisor, described(listening), admin.where, limit):
             say(line)
+        notify("READY=1")
         watching = asyncio.create_task(watch_target(settings, supervisor.reload)) if settings.dev else None
         await waiting
         if watching is not None:
             watching.cancel()
+        notify("STOPPING=1")
         await supervisor.stop()
         return 0
     finally:
