@@ -42,6 +42,11 @@ SERVERS = {
 }  # fmt: skip
 SWAPS = 20.0
 """Swaps a second."""
+DELAYS = (
+    "| server | window | requests | not 2xx | mixed | versions seen | each second | p50 µs | p99 µs | p99 / quiet "
+    "| p99.9 µs | longest ms | MiB before | MiB after |"
+)
+MEMORY = "| server | reloads | resident MiB | not 2xx | mixed |"
 MARKS = (1, 100, 250, 500, 750, 1000)
 """After how many reloads memory is looked at."""
 
@@ -103,7 +108,7 @@ def serving(name: str, routes: int, gc: str = "frozen") -> Iterator[Served]:
         folder = Path(text)
         for attempt in range(3):
             (port,) = free_ports(1)
-            command = [*pinned(1), sys.executable, HERE / "reloads" / "upstream.py", str(port)]
+            command = [*pinned(1), sys.executable, str(HERE / "reloads" / "upstream.py"), str(port)]
             upstream = Process("upstream", command, folder / "upstream.log", cwd=HERE.parent, env=environment({}))
             started.callback(upstream.stop)
             try:
@@ -180,13 +185,8 @@ def main() -> None:
     gc.disable()
     if pinned(1):
         os.sched_setaffinity(0, {1})
-    columns = (
-        "server, window, requests, not 2xx, mixed, versions seen, each second, p50 µs, p99 µs, p99 / quiet, p99.9 µs, "
-        "longest ms, MiB before, MiB after"
-    ).split(", ")
-    if options.reloads:
-        columns = "server, reloads, resident MiB, not 2xx, mixed".split(", ")
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    columns = MEMORY if options.reloads else DELAYS
+    lines = [columns, "|---" * columns.count(" | ") + "|---|"]
     print("\n".join(lines), flush=True)  # noqa: T201
     for name in [options.only] if options.only else SERVERS:
         lines += asyncio.run((remember if options.reloads else measure)(name, options))

@@ -20,6 +20,8 @@ from typing import Any
 
 from gatekit import Gateway
 from gatekit.config.snapshot import Snapshot
+from gatekit.gateway.beside import Breather
+from gatekit.routing.pause import let_go, no_pause
 
 CLUSTERS = 20
 AHEAD = 8
@@ -29,18 +31,16 @@ if os.environ.get("GATEKIT_DIES_WITH_PARENT"):
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def document(routes: int, version: int, upstream: str) -> dict[str, Any]:
+def document(routes: int, version: int, upstream: str, pause: Callable[[], None] = no_pause) -> dict[str, Any]:
     """A configuration of so many routes, each with a policy of its own."""
+    found: list[dict[str, Any]] = []
+    for number in range(routes):
+        own = {"response_headers": {"set": {"x-route": str(version)}}}
+        found.append({"match": f"GET /r{number}/items/{{id}}", "to": f"c{number % CLUSTERS}", "policies": [own]})
+        pause()
     return {
         "policies": [{"response_headers": {"set": {"x-gateway": str(version)}}}],
-        "routes": [
-            {
-                "match": f"GET /r{number}/items/{{id}}",
-                "to": f"c{number % CLUSTERS}",
-                "policies": [{"response_headers": {"set": {"x-route": str(version)}}}],
-            }
-            for number in range(routes)
-        ],
+        "routes": found,
         "clusters": {f"c{number}": {"urls": [upstream]} for number in range(CLUSTERS)},
     }
 
@@ -57,26 +57,30 @@ class Swapped:
         self._doing: asyncio.Task[None] | None = None
         self._done = 0
         self._longest = 0.0
-        self.gateway = Gateway.from_config(self._document())
+        self.gateway = Gateway.from_config(document(routes, next(self._versions), upstream))
         self._settle()
-
-    def _document(self) -> dict[str, Any]:
-        return document(self._routes, next(self._versions), self._upstream)
 
     def _settle(self) -> None:
         """What a process that owns itself does after a reload: what is there now need not be looked at again."""
         if not self._collects:
             gc.freeze()
 
-    def _prepared(self, data: dict[str, Any]) -> Snapshot:
+    def _prepared(self, *, beside: bool) -> Snapshot:
+        """The next configuration, compiled. For a thread: what is made there and let go takes its time too."""
+        pause = Breather() if beside else no_pause
+        data = document(self._routes, next(self._versions), self._upstream, pause)
         # The snapshots that took turns were numbered past what the gateway has issued itself.
-        return self.gateway.prepare(data, generation=self.gateway.generation + 1)
+        snapshot = self.gateway.prepare(data, generation=self.gateway.generation + 1, beside=beside)
+        let_go(data.pop("routes"), pause)
+        return snapshot
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["path"].startswith("/.told/"):
             told = await self._told(scope["path"].removeprefix("/.told/"), scope["query_string"].decode())
             body = json.dumps(told).encode()
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+            await send(
+                {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]}
+            )
             await send({"type": "http.response.body", "body": body})
         else:
             await self.gateway(scope, receive, send)
@@ -86,13 +90,13 @@ class Swapped:
             return os.getpid()
         if what == "swaps":
             for _ in range(AHEAD - len(self._ahead)):
-                self._ahead.append(await asyncio.to_thread(self.gateway.prepare, self._document()))
+                self._ahead.append(await asyncio.to_thread(self._prepared, beside=True))
             self._settle()
             self._begin(lambda: self._swaps(float(argument)))
         elif what == "reloads":
             self._begin(self._reloads)
         elif what == "reload":
-            await self._reload()
+            await self._reload(beside=False)
         elif what == "stop" and self._doing is not None:
             self._doing.cancel()
             await asyncio.wait([self._doing])
@@ -109,7 +113,7 @@ class Swapped:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         for number, snapshot in enumerate(self._turns()):
-            await asyncio.sleep(max(0.0, begun + number / rate - loop.time()))
+            await asyncio.sleep(max(0.0, begun + number / rate - loop.time()))  # noqa: TID251 - real time is what is measured
             snapshot.generation = self.gateway.generation + 1
             before = time.perf_counter()
             self.gateway.activate(snapshot)
@@ -122,15 +126,14 @@ class Swapped:
 
     async def _reloads(self) -> None:
         while True:
-            await self._reload()
+            await self._reload(beside=True)
 
-    async def _reload(self) -> None:
+    async def _reload(self, *, beside: bool) -> None:
         """A whole reload, the document made and the configuration compiled in a thread."""
         if not self._collects:
             gc.disable()
         try:
-            document = await asyncio.to_thread(self._document)
-            self.gateway.activate(await asyncio.to_thread(self._prepared, document))
+            self.gateway.activate(await asyncio.to_thread(self._prepared, beside=beside))
         finally:
             self._settle()
             gc.enable()
@@ -142,4 +145,6 @@ def served() -> Swapped:
     environ = os.environ
     if "RELOADS_INTERVAL" in environ:
         sys.setswitchinterval(float(environ["RELOADS_INTERVAL"]))
-    return Swapped(int(environ["RELOADS_ROUTES"]), environ["RELOADS_UPSTREAM"], collects=environ["RELOADS_GC"] == "default")
+    return Swapped(
+        int(environ["RELOADS_ROUTES"]), environ["RELOADS_UPSTREAM"], collects=environ["RELOADS_GC"] == "default"
+    )

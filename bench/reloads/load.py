@@ -8,6 +8,8 @@ from collections import Counter
 from typing import Final, NamedTuple
 
 CONNECTIONS: Final = 16
+PATIENCE: Final = 10.0
+"""Seconds that answers are waited for at the end of a window."""
 STRIDE: Final = 7919
 """A prime: routes are asked for in an order that visits all of them, far apart."""
 
@@ -45,10 +47,11 @@ class Load:
         self._versions: set[bytes] = set()
         self._mixed = 0
         self._all: list[_Connection] = []
+        self._sent = -1
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self, seconds: float) -> Seen:
         """Ask for so long, wait for what is under way, and say what was seen."""
-        loop = asyncio.get_running_loop()
         for _ in range(CONNECTIONS):
             await self._connect()
         begun = time.perf_counter()
@@ -58,15 +61,20 @@ class Load:
                 sent += 1
                 # Late by the clock of this process is not late by the gateway's: a request is due when it is sent.
                 self._ask(time.perf_counter())
-            await asyncio.sleep(max(0.0, begun + sent / self._rate - time.perf_counter()))
-        end = loop.time() + 10
-        while len(self._delays) + self._statuses[0] < sent and loop.time() < end:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(max(0.0, begun + sent / self._rate - time.perf_counter()))  # noqa: TID251
+        self._sent = sent
+        self._tell()
+        await asyncio.wait([self._over], timeout=PATIENCE)
         self._statuses[0] += sent - sum(self._statuses.values())
         for connection in self._all:
             connection.close()
         statuses = {status: number for status, number in self._statuses.items() if number}
         return Seen(sorted(self._delays), statuses, self._mixed, len(self._versions))
+
+    def _tell(self) -> None:
+        """Whether what was sent has all come to an end."""
+        if len(self._delays) + self._statuses[0] == self._sent and not self._over.done():
+            self._over.set_result(None)
 
     async def _connect(self) -> None:
         _, connection = await asyncio.get_running_loop().create_connection(
@@ -91,10 +99,12 @@ class Load:
         self._idle.append(connection)
         if self._due:
             self._ask(self._due.pop(0))
+        self._tell()
 
     def lost(self) -> None:
         """A connection ended under a request. There are fewer of them now, which the rest will tell."""
         self._statuses[0] += 1
+        self._tell()
 
 
 class _Connection(asyncio.Protocol):

@@ -68,7 +68,8 @@ def _pieces(model: BaseModel) -> Iterator[str]:
 
 
 def _text(value: object, secret: _Secret) -> str:
-    return _writer(type(value))(value, secret)
+    kind: type = type(value)
+    return _writer(kind)(value, secret)
 
 
 @lru_cache(maxsize=1024)
