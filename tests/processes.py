@@ -94,7 +94,8 @@ class Place(NamedTuple):
 
     @classmethod
     def free(cls) -> Place:
-        return cls(*free_ports(2))
+        port, admin = free_ports(2)
+        return cls(port, admin)
 
 
 class Instance(Process):
@@ -132,8 +133,8 @@ class Instance(Process):
         return self.process.pid
 
     def until_ready(self) -> Instance:
-        """Wait until `/ready` says so. Raises ExitedEarly."""
-        self.wait_for(lambda: self.ready() or None)
+        """Wait until `/ready` says so and every worker serves, which is when it says what it serves. Raises ExitedEarly."""
+        self.wait_for(lambda: ("  listening  " in self.tail() and self.ready()) or None)
         return self
 
     def ready(self) -> bool:

@@ -73,7 +73,7 @@ def service(run: Start, backend: Backend, tmp_path: Path) -> Service:
     return Service(run, backend, tmp_path)
 
 
-def test_a_route_for_everything_is_served(service: Service) -> None:
+def test_it_serves_and_asks_for_the_token(service: Service) -> None:
     assert ask(service.port, "/v1/orders/1").status == 200
     assert ask(service.admin, "/status").status == 401
 
@@ -179,7 +179,7 @@ def unix_ready(path: Path) -> bool:
 def test_systemd_finds_nothing_wrong(name: str, tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
-        # pip cannot bring it, so the tests may not need it; the nox session `deploy` does.
+        # pip cannot bring it, so the tests may not need it. Whoever has it says so.
         assert os.environ.get("GATEKIT_REQUIRE_SYSTEMD") != "1", "systemd-analyze is missing: apt-get install systemd"
         pytest.skip("systemd-analyze is missing: apt-get install systemd")
     for path in SYSTEMD.iterdir():

@@ -21,6 +21,8 @@ from .load import Load, Tally, pause, until
 from .single import HERE, Single, single
 
 Kind = Literal["drip", "silent"]
+LATE = 1.0
+"""Seconds after which an answer does not count any more."""
 AGAIN = 0.3
 """Seconds for a worker to be done with connections that have all gone at once."""
 
@@ -80,38 +82,45 @@ async def beside(
     rate: float = 400.0,
     seconds: float = 1.5,
     rounds: int = 1,
+    full: bool = False,
     options: Sequence[str] = (),
 ) -> Beside:
-    """Quiet, attacked, quiet: so many rounds against one worker."""
+    """Quiet, attacked, quiet: so many rounds against one worker. `full` also measures what it can carry each time."""
     found = Beside(kind)
     async with single(server, folder, "--workers", "1", *options) as scene:
         await scene.load(rate).run(0.5)
+
+        async def window(fixed: list[float], most: list[float]) -> None:
+            await _fixed(scene.load(rate), found, fixed, seconds)
+            if full:
+                await _full(scene.load(0), found, most, seconds)
+
         for _ in range(rounds):
-            await _window(scene, found, found.quiet, found.full_quiet, rate, seconds)
+            await window(found.quiet, found.full_quiet)
             attack = Attack(scene, count, kind)
             try:
                 assert await until(30, attack.seen), attack.tail()
-                await _window(scene, found, found.attacked, found.full_attacked, rate, seconds)
+                await window(found.attacked, found.full_attacked)
                 found.held = attack.seen()
             finally:
                 attack.stop()
             await pause(AGAIN)
-            await _window(scene, found, found.quiet, found.full_quiet, rate, seconds)
+            await window(found.quiet, found.full_quiet)
     return found
 
 
-async def _window(
-    scene: Single, found: Beside, fixed: list[float], full: list[float], rate: float, seconds: float
-) -> None:
-    load = scene.load(rate)
+async def _fixed(load: Load, found: Beside, rates: list[float], seconds: float) -> None:
     tally = await load.run(seconds)
     found.tallies.append(tally)
     # What came late is no goodput.
-    fixed.append(sum(took < 1.0 for took in tally.delays) / seconds * (tally.good / max(1, sum(tally.statuses.values()))))
-    ceaseless = scene.load(0)
-    tally = await ceaseless.run(seconds)
+    late = sum(took >= LATE for took in tally.delays)
+    rates.append(max(0, tally.good - late) / seconds)
+
+
+async def _full(load: Load, found: Beside, rates: list[float], seconds: float) -> None:
+    tally = await load.run(seconds)
     found.tallies.append(tally)
-    full.append(tally.good / seconds)
+    rates.append(tally.good / seconds)
 
 
 @dataclass
@@ -124,7 +133,13 @@ class Lives:
 
 
 async def lives(
-    server: str, folder: Path, *, kind: Kind = "drip", count: int = 100, seconds: float = 20.0, options: Sequence[str] = ()
+    server: str,
+    folder: Path,
+    *,
+    kind: Kind = "drip",
+    count: int = 100,
+    seconds: float = 20.0,
+    options: Sequence[str] = (),
 ) -> Lives:
     """Hold on until all were closed, or for so long."""
     loop = asyncio.get_running_loop()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -315,16 +316,15 @@ async def pause(seconds: float) -> None:
     """Real time, which is what real processes take."""
     loop = asyncio.get_running_loop()
     due = loop.create_future()
-    timer = loop.call_later(seconds, lambda: due.done() or due.set_result(None))
+    timer = loop.call_later(seconds, due.set_result, None)
     try:
         await due
     finally:
         timer.cancel()
 
 
-async def until(seconds: float, true: object) -> bool:
-    """Wait until `true` (a function) says so, or for so long; what it says then."""
-    assert callable(true)
+async def until(seconds: float, true: Callable[[], object]) -> bool:
+    """Wait until `true` says so, or for so long; what it says then. It is asked in a thread, since it may block."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     while not (said := await asyncio.to_thread(true)) and loop.time() < end:

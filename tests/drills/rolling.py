@@ -16,15 +16,8 @@ from tests.processes import Instance, Place, binary_of, free_ports
 from .backend import BODY, LONG, backend
 from .balancers import CHECK_MS, WHEELS, Balancer
 from .load import Load, Tally, pause, until
+from .single import CONFIG
 
-CONFIG = """\
-routes:
-  - match: /*
-    to: up
-    policies: [{{response_headers: {{set: {{x-generation: "{mark}"}}}}}}]
-clusters:
-  up: {{urls: ["{url}"]}}
-"""
 TOKEN = "a-token-of-the-drills"
 
 

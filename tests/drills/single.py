@@ -12,6 +12,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,11 @@ class Single:
         """A load straight to the instance, over keep-alive connections."""
         given = {"expected": BODY, "connections": 16, **given}
         return Load(self.instance.place.host, self.instance.place.port, rate, **given)
+
+    def at(self, generation: int) -> bool:
+        """Whether this generation is in force. Blocks."""
+        code, found = self.instance.asked("GET", "/status")
+        return code == 200 and bool(found["generation"] == generation)
 
     async def status(self) -> dict[str, Any]:
         """What `/status` says."""
@@ -122,7 +128,7 @@ async def reloads(server: str, folder: Path, *, rate: float = 400.0, times: int 
             scene.write(CONFIG.format(mark="ba"[number % 2], url=scene.url))
             began, wanted = loop.time(), number + 2
             scene.instance.tell(signal.SIGHUP)
-            assert await until(20, lambda wanted=wanted: scene.instance.asked("GET", "/status")[1]["generation"] == wanted)
+            assert await until(20, partial(scene.at, wanted))
             found.took.append(loop.time() - began)
             await pause(0.15)
         scene.write(REFUSED)
@@ -201,7 +207,7 @@ class Crash:
         return [*self.steady.lost, *self.slow.lost, *self.fresh.lost]
 
 
-class Crowd:
+class Clients:
     """The clients of a crash: some that stay, some that wait, some that come anew each time."""
 
     def __init__(self, scene: Single, rate: float) -> None:
@@ -248,16 +254,16 @@ class Crowd:
 async def killed(server: str, folder: Path, *, rate: float = 400.0, times: int = 1) -> Crash:
     """kill -9 of one of two workers under load."""
     async with single(server, folder, "--workers", "2", python=True) as scene:
-        crowd = Crowd(scene, rate)
+        clients = Clients(scene, rate)
         await pause(1.5)
         for _ in range(times):
             victim = scene.instance.workers()[0]
-            crowd.aim(victim)
+            clients.aim(victim)
             os.kill(victim, signal.SIGKILL)
-            crowd.found.replaced = await scene.workers_are(2, without={victim}, seconds=30)
-            crowd.judge()
+            clients.found.replaced = await scene.workers_are(2, without={victim}, seconds=30)
+            clients.judge()
             await pause(0.5)
-        return await crowd.end()
+        return await clients.end()
 
 
 @dataclass
@@ -294,7 +300,7 @@ async def orphaned(server: str, folder: Path, *, rate: float = 200.0) -> Orphans
 async def hung(server: str, folder: Path, *, hang: float = 1.0, stop: bool = False, rate: float = 200.0) -> Crash:
     """One of two workers no longer gives its loop back: by SIGSTOP, or by an app that blocks."""
     async with single(server, folder, "--workers", "2", "--hang", f"{hang:g}", python=True) as scene:
-        crowd = Crowd(scene, rate)
+        clients = Clients(scene, rate)
         await pause(0.5)
         workers = scene.instance.workers()
         blocking: Load | None = None
@@ -304,13 +310,13 @@ async def hung(server: str, folder: Path, *, hang: float = 1.0, stop: bool = Fal
             await pause(0.05)
             (port,) = blocking.ports()
             (victim,) = [pid for pid in workers if port in client_ports(pid, scene.instance.place.port)]
-        crowd.aim(victim)
+        clients.aim(victim)
         if stop:
             os.kill(victim, signal.SIGSTOP)
-        assert await until(hang * 2 + 20, lambda: crowd.look(victim)), scene.instance.tail()
-        crowd.found.replaced = await scene.workers_are(2, without={victim}, seconds=30)
-        crowd.judge()
+        assert await until(hang * 2 + 20, lambda: clients.look(victim)), scene.instance.tail()
+        clients.found.replaced = await scene.workers_are(2, without={victim}, seconds=30)
+        clients.judge()
         if blocking is not None:
             await blocking.stop()
         await pause(0.5)
-        return await crowd.end()
+        return await clients.end()

@@ -7,15 +7,14 @@ import os
 import re
 import signal
 import socket
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.processes import Instance, Place, alive, children
+from tests.processes import Instance, Place
 
-from .backend import LONG, backend
-from .load import Load, pause, until
+from .backend import LONG
+from .load import pause, until
 from .single import CONFIG, HERE, single
 
 pytestmark = pytest.mark.servers
@@ -85,15 +84,14 @@ async def test_a_second_signal_ends_it_at_once(server: str, number: signal.Signa
         assert late.tally.statuses[503] > 0
 
 
-@pytest.mark.parametrize("wait", ["at once", "with a worker"])
-async def test_a_signal_before_it_is_ready_ends_it(server: str, wait: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("worker", [False, True], ids=["no worker yet", "a worker that starts"])
+async def test_a_signal_before_it_is_ready_ends_it(server: str, worker: bool, tmp_path: Path) -> None:
     config = tmp_path / "gateway.yaml"
     config.write_text(NOBODY)
     instance = Instance(str(config), tmp_path, Place.free(), "--workers", "2", server=server)
     try:
-        taken = "alarm" if wait == "at once" else "child"
         assert await until(10, lambda: _handles(instance.pid, signal.SIGTERM))
-        if taken == "child":
+        if worker:
             assert await until(10, instance.workers)
         assert not instance.ready()
         instance.tell(signal.SIGTERM)

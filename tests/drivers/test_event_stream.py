@@ -225,6 +225,20 @@ async def test_an_ended_stream_is_nobodys_failure(driver: Any, server: Any, log:
     ]
 
 
+async def test_a_stream_is_ended_once(driver: Any, server: Any) -> None:
+    destination = Paced([])
+    one, got = driver(destination), server()
+    running = asyncio.ensure_future(got.run(one))
+    await destination.asked.wait()
+    assert [end(out) for out in one.flights.now()] == [True]
+    assert [end(out) for out in one.flights.now()] == [False]
+    got.on_send = lambda message: told.extend(end(out) for out in one.flights.now())
+    told: list[bool] = []
+    await running
+    assert [m["body"] for m in got.sent[1:]] == [COMMENT]
+    assert told == [False]
+
+
 async def test_a_stream_inside_an_event_goes_on_to_its_end(driver: Any, server: Any) -> None:
     destination = Paced([b"data: 1", b"\ndata: 2\n", b"\nid: 3\ndata", b": 4\n\n"])
     got = server()

@@ -1,34 +1,25 @@
-"""What is under way in a driver, and what a drain does to it: `Connection: close`, ended WebSockets, the cut."""
+"""What is under way in a driver, and what a drain does to its requests: `Connection: close`, and the cut."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.drivers.drained import CUT, Socket, Waiting, never, outcomes, pushing, told, turns
 
 from gatekit.core.exchange import Exchange
 from gatekit.core.head import ResponseHead
 from gatekit.core.outcome import Fault, Grade, Outcome
 from gatekit.core.policy import Spec
-from gatekit.core.verdict import Reply
+from gatekit.drivers.answer import Answer
 from gatekit.drivers.flights import cut, end
 from gatekit.errors import ResponseTruncated
 
 CLOSE = (b"connection", b"close")
 TEXT = [(b"content-type", b"text/plain")]
-
-
-class Waiting(Spec):
-    """Decides once `gate` is done."""
-
-    kind = "waiting"
-    gate: Any
-
-    async def decide(self, exchange: Exchange) -> Reply | None:
-        await self.gate
-        return None
 
 
 class Inside(Spec):
@@ -42,30 +33,6 @@ class Inside(Spec):
 
     def observe(self, exchange: Exchange, outcome: Outcome) -> None:
         self.log.append(("inside", outcome))
-
-
-def never() -> asyncio.Future[Any]:
-    return asyncio.get_running_loop().create_future()
-
-
-async def turns(count: int = 5) -> None:
-    """So many turns of the loop."""
-    for _ in range(count):
-        turned = never()
-        asyncio.get_running_loop().call_soon(turned.set_result, None)
-        await turned
-
-
-def outcomes(log: list[Any]) -> list[Outcome]:
-    return [entry[2] for entry in log if entry[0] == "observe"]
-
-
-def told(log: list[Any]) -> list[tuple[Any, ...]]:
-    return [(one.status, one.reason, one.fault, one.grade, one.complete) for one in outcomes(log)]
-
-
-CUT = ("gateway.draining", Fault.GATEWAY, Grade.IGNORE)
-ENDED = ("gateway.draining", Fault.NOBODY, Grade.IGNORE)
 
 
 # -- counting
@@ -114,6 +81,24 @@ async def test_a_websocket_is_under_way_until_it_ends(driver: Any, server: Any) 
     assert one.active == 0
 
 
+async def test_nothing_is_kept_of_what_is_over(driver: Any, fake: Any, server: Any) -> None:
+    """Not even until the garbage collector comes: at twenty thousand requests a second that is much."""
+
+    def count() -> int:
+        return sum(type(thing) in (Answer, Exchange) for thing in gc.get_objects())
+
+    one = driver(fake([b"a", b"b"]))
+    gc.collect()
+    gc.disable()
+    try:
+        before = count()
+        for _ in range(3):
+            await server().run(one)
+        assert count() == before
+    finally:
+        gc.enable()
+
+
 # -- Connection: close
 
 
@@ -159,6 +144,19 @@ async def test_each_response_is_asked_about_once(driver: Any, fake: Any, server:
     heads = [(await server().run(one)).sent[0]["headers"] for _ in range(4)]
     assert heads == [[], [CLOSE], [], [CLOSE]]
     assert len(asked) == 4
+
+
+async def test_a_response_says_it_once(driver: Any, fake: Any, server: Any) -> None:
+    """One that begins in another thread just as the drain does is met twice."""
+    gate = never()
+    one, got = driver(fake(wait=gate)), server()
+    running = asyncio.ensure_future(got.run(one))
+    await turns()
+    one.flights.begin(lambda: True)
+    one.flights.begin(lambda: True)
+    gate.set_result(None)
+    await running
+    assert got.sent[0]["headers"] == [CLOSE]
 
 
 async def test_an_error_reply_closes_too(driver: Any, server: Any) -> None:
@@ -355,222 +353,3 @@ async def test_a_cancelled_task_that_was_not_cut_is_the_clients_leaving(
     with pytest.raises(asyncio.CancelledError):
         await running
     assert [outcome.status for outcome in outcomes(log)] == [499]
-
-
-# -- WebSockets
-
-
-class Socket:
-    """A destination that takes WebSockets and does what `script` says with the session."""
-
-    name = "socket"
-
-    def __init__(self, script: Any) -> None:
-        self.script = script
-
-    async def open(self, exchange: Exchange) -> Any:
-        raise AssertionError
-
-    async def websocket(self, exchange: Exchange, session: Any) -> None:
-        await self.script(session)
-
-
-async def pushing(session: Any) -> None:
-    await session.accept(None, [])
-    while (message := await session.receive()) is not None:
-        await session.send(message)
-
-
-RESTART = {"type": "websocket.close", "code": 1012, "reason": "the gateway is restarting"}
-
-
-async def test_a_websocket_is_closed_with_1012(driver: Any, server: Any, log: Any) -> None:
-    seen: list[Any] = []
-
-    async def script(session: Any) -> None:
-        await pushing(session)
-        seen.extend((session.close_code, session.close_reason, await session.receive()))
-        await session.close(1000, "")
-
-    one, got = driver(Socket(script)), server(kind="websocket")
-    running = asyncio.ensure_future(got.run(one))
-    await turns()
-    assert [end(out) for out in one.flights.now()] == [True]
-    assert [end(out) for out in one.flights.now()] == [False]
-    await running
-    assert [m["type"] for m in got.sent] == ["websocket.accept", "websocket.close"]
-    assert got.sent[-1] == RESTART
-    assert seen == [1012, "the gateway is restarting", None]
-    assert told(log) == [(101, *ENDED, True)]
-    assert one.active == 0
-
-
-async def test_a_destination_that_only_sends_is_stopped_too(driver: Any, server: Any, log: Any) -> None:
-    async def script(session: Any) -> None:
-        await session.accept(None, [])
-        while True:
-            await session.send("tick")
-            await turns(1)
-
-    one, got = driver(Socket(script)), server(kind="websocket")
-    running = asyncio.ensure_future(got.run(one))
-    await turns()
-    assert [end(out) for out in one.flights.now()] == [True]
-    await running
-    assert got.sent[-1] == RESTART
-    assert told(log) == [(101, *ENDED, True)]
-
-
-async def test_a_handshake_under_way_is_not_ended_and_is_refused_by_the_cut(driver: Any, server: Any, log: Any) -> None:
-    async def script(session: Any) -> None:
-        await never()
-
-    one, got = driver(Socket(script)), server(kind="websocket")
-    running = asyncio.ensure_future(got.run(one, extensions={"websocket.http.response": {}}))
-    await turns()
-    assert [end(out) for out in one.flights.now()] == [False]
-    assert [cut(out) for out in one.flights.now()] == [True]
-    await running
-    assert (got.sent[0]["type"], got.status) == ("websocket.http.response.start", 503)
-    assert told(log) == [(503, *CUT, True)]
-
-
-async def test_a_policy_that_has_not_decided_on_a_websocket(driver: Any, server: Any, log: Any) -> None:
-    one, got = driver(Socket(pushing), Waiting(gate=never())), server(kind="websocket")
-    running = asyncio.ensure_future(got.run(one))
-    await turns()
-    assert [cut(out) for out in one.flights.now()] == [True]
-    await running
-    assert got.sent == [{"type": "websocket.close", "code": 1008, "reason": ""}]
-    assert told(log) == [(503, *CUT, True)]
-
-
-async def test_a_destination_that_does_not_go_is_cancelled(driver: Any, server: Any, log: Any) -> None:
-    async def script(session: Any) -> None:
-        await pushing(session)
-        await never()
-
-    one, got = driver(Socket(script)), server(kind="websocket")
-    running = asyncio.ensure_future(got.run(one))
-    await turns()
-    assert [end(out) for out in one.flights.now()] == [True]
-    await turns()
-    assert one.active == 1
-    # Its client has been told: nothing is lost by the cut.
-    assert [cut(out) for out in one.flights.now()] == [False]
-    await running
-    assert got.sent[-1] == RESTART
-    assert told(log) == [(101, *ENDED, True)]
-
-
-async def test_a_close_that_is_under_way_is_cut(driver: Any, server: Any, log: Any) -> None:
-    """A server may wait in `send` until the client has answered the close."""
-
-    class Slow(server):  # type: ignore[misc]
-        async def send(self, message: Any) -> None:
-            await super().send(message)
-            if message["type"] == "websocket.close":
-                await never()
-
-    async def script(session: Any) -> None:
-        await session.accept(None, [])
-        await session.close(4000, "bye")
-
-    one, got = driver(Socket(script)), Slow(kind="websocket")
-    running = asyncio.ensure_future(got.run(one))
-    await turns()
-    assert [end(out) for out in one.flights.now()] == [False]
-    assert [cut(out) for out in one.flights.now()] == [True]
-    await running
-    assert [m["type"] for m in got.sent] == ["websocket.accept", "websocket.close"]
-    assert told(log) == [(101, *CUT, False)]
-
-
-@pytest.mark.parametrize("error", [OSError("gone"), RuntimeError("already closed")], ids=["gone", "too late"])
-async def test_a_client_that_was_quicker(driver: Any, server: Any, log: Any, error: Exception) -> None:
-    class Closed(server):  # type: ignore[misc]
-        async def send(self, message: Any) -> None:
-            await super().send(message)
-            if message["type"] == "websocket.close":
-                raise error
-
-    one, got = driver(Socket(pushing)), Closed(kind="websocket")
-    running = asyncio.ensure_future(got.run(one))
-    await turns()
-    assert [end(out) for out in one.flights.now()] == [True]
-    await running
-    assert told(log) == [(101, *ENDED, True)]
-
-
-async def test_the_servers_cancelling_counts_while_a_websocket_is_ended(driver: Any, server: Any) -> None:
-    one, got = driver(Socket(pushing)), server(kind="websocket")
-    running = asyncio.ensure_future(got.run(one))
-    await turns()
-    assert [end(out) for out in one.flights.now()] == [True]
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    assert one.active == 0
-
-
-async def test_an_embedded_apps_websocket_is_closed_and_the_server_tells_the_app(
-    driver: Any, server: Any, log: Any
-) -> None:
-    seen: list[Any] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        seen.append(await receive())
-        await send({"type": "websocket.accept"})
-        seen.append(await receive())
-        await send({"type": "websocket.close", "code": 1000})
-        with pytest.raises(OSError, match="closed"):
-            await send({"type": "websocket.send", "text": "late"})
-
-    one, got = driver(app=app), server(kind="websocket")
-    running = asyncio.ensure_future(got.run(one))
-    await turns()
-    assert [end(out) for out in one.flights.now()] == [True]
-    assert [end(out) for out in one.flights.now()] == [False]
-    await turns()
-    assert got.sent[-1] == RESTART
-    got.gone.set()
-    await running
-    assert [m["type"] for m in seen] == ["websocket.connect", "websocket.disconnect"]
-    assert [m["type"] for m in got.sent] == ["websocket.accept", "websocket.close"]
-    assert told(log) == [(101, *ENDED, True)]
-
-
-@pytest.mark.parametrize("accepted", [False, True], ids=["handshake", "ended"])
-async def test_an_embedded_app_that_does_not_go_is_cancelled(
-    driver: Any, server: Any, log: Any, accepted: bool
-) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if accepted:
-            await send({"type": "websocket.accept"})
-        await never()
-
-    one, got = driver(app=app), server(kind="websocket")
-    running = asyncio.ensure_future(got.run(one))
-    await turns()
-    assert [end(out) for out in one.flights.now()] == [accepted]
-    await turns()
-    assert [cut(out) for out in one.flights.now()] == [not accepted]
-    await running
-    if accepted:
-        assert got.sent[-1] == RESTART
-        assert told(log) == [(101, *ENDED, True)]
-    else:
-        assert got.sent == [{"type": "websocket.close", "code": 1008, "reason": ""}]
-        assert told(log) == [(503, *CUT, True)]
-
-
-async def test_an_app_that_has_closed_is_not_closed_again(driver: Any, server: Any, log: Any) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "websocket.accept"})
-        await send({"type": "websocket.close", "code": 4001})
-        assert [end(out) for out in one.flights.now()] == [False]
-
-    one, got = driver(app=app), server(kind="websocket")
-    await got.run(one)
-    assert [m["code"] for m in got.sent if m["type"] == "websocket.close"] == [4001]
-    assert told(log) == [(101, None, Fault.NOBODY, Grade.GOOD, True)]

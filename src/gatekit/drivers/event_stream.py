@@ -81,8 +81,6 @@ class EventRelay:
                 part = following
                 last = not part
             if self._ending and not last:
-                if boundary.here:
-                    break
                 part = part[: boundary.last_in(part)] or part
             boundary.add(part)
             await self._send(part, last)
