@@ -22,7 +22,7 @@ from tests.processes import free_ports  # noqa: E402
 def install(folder: Path) -> Path:
     """Where it was installed, by the very line of the file."""
     dist, target = folder / "dist", folder / "gatekit"
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", dist, ROOT]
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(dist), str(ROOT)]
     subprocess.run(pip, check=True)
     (line,) = [rest for name, rest in instructions() if name == "RUN"]
     subprocess.run(line.replace("/opt/gatekit", str(target)).replace("/tmp/dist", str(dist)), shell=True, check=True)

@@ -70,6 +70,7 @@ def test_what_it_copies_is_there() -> None:
     assert (DEPLOY.parent / copied[1][0]).is_file()
 
 
+@pytest.mark.servers
 def test_the_check_it_offers_works(run: Callable[..., Run], backend: Backend, tmp_path: Path) -> None:
     admin = Image(run, backend, tmp_path).admin
     found = re.search(r"^# HEALTHCHECK CMD (\[.*\])$", FILE.read_text(), re.MULTILINE)
@@ -100,6 +101,7 @@ class Image:
         self.process = run([*before, *given], lambda: is_ready(self.admin))
 
 
+@pytest.mark.servers
 def test_as_process_1_it_drains_and_leaves_nothing(
     run: Callable[..., Run], backend: Backend, hold: Callable[[int], Held], tmp_path: Path
 ) -> None:
@@ -114,6 +116,7 @@ def test_as_process_1_it_drains_and_leaves_nothing(
     assert image.process.process.wait(20) == 0
 
 
+@pytest.mark.servers
 def test_as_process_1_it_replaces_a_worker_and_leaves_no_zombie(
     run: Callable[..., Run], backend: Backend, tmp_path: Path
 ) -> None:

@@ -17,6 +17,8 @@ from .backend import PIECE
 from .conftest import DEPLOY, GATEKIT, Answer, Backend, Run, accepts, ask, config, is_ready
 from .edges import CDN, nginx, replaced
 
+pytestmark = pytest.mark.servers
+
 Start = Callable[..., Run]
 
 

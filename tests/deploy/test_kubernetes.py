@@ -137,6 +137,7 @@ def test_its_configuration_is_good(tmp_path: Path) -> None:
     assert Gateway.from_config(parse_text(text, name)).explain("GET", "/v1/orders/1").winner is not None
 
 
+@pytest.mark.servers
 def test_it_runs_and_the_probes_find_what_they_ask_for(
     run: Callable[..., Run], backend: Backend, token: Path, tmp_path: Path
 ) -> None:

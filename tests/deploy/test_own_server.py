@@ -16,6 +16,8 @@ from tests.processes import free_ports
 
 from .conftest import DEPLOY, TOKEN, Backend, Held, Run, ask, config, is_ready
 
+pytestmark = pytest.mark.servers
+
 OWN = DEPLOY / "own-server"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 

@@ -24,6 +24,8 @@ from gatekit.cli.run import settings_from
 from .conftest import DEPLOY, GATEKIT, TOKEN, Backend, Held, Run, accepts, ask, config, is_ready
 from .units import Unit
 
+pytestmark = pytest.mark.servers
+
 SYSTEMD = DEPLOY / "systemd"
 SERVICES = ["gatekit.service", "gatekit-activated.service"]
 LEAVING = 12.0

@@ -27,7 +27,9 @@ class Origin:
         self.url = f"http://127.0.0.1:{self._sock.getsockname()[1]}"
         self._loop = asyncio.new_event_loop()
         self._streams: dict[str, asyncio.Queue[bytes]] = defaultdict(asyncio.Queue)
-        config = uvicorn.Config(self._app, lifespan="off", log_config=None, access_log=False, ws="websockets-sansio")
+        config = uvicorn.Config(
+            self._app, interface="asgi3", lifespan="off", log_config=None, access_log=False, ws="websockets-sansio"
+        )
         self._server = _Quiet(config)
         self._thread = threading.Thread(target=self._run, name="origin", daemon=True)
         self._thread.start()

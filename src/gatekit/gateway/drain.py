@@ -220,10 +220,4 @@ def _act(loop: asyncio.AbstractEventLoop, act: Callable[[Answer], object], out: 
 
 
 async def _pause(seconds: float) -> None:
-    loop = asyncio.get_running_loop()
-    due = loop.create_future()
-    timer = loop.call_later(seconds, due.set_result, None)
-    try:
-        await due
-    finally:
-        timer.cancel()
+    await asyncio.wait((asyncio.get_running_loop().create_future(),), timeout=seconds)
