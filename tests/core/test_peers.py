@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatekit.core.headers import Headers, RawHeaders, fold
-from gatekit.core.peers import Trust, address_key, parse_address
+from gatekit.core.peers import Trust, address_key, parse_address, unmapped
 
 
 @pytest.mark.parametrize(
@@ -320,3 +320,18 @@ def test_whatever_a_trusted_peer_sends_the_client_is_one_address_or_the_peer(raw
     assert {value for name, value in left if fold(name) == b"x-real-ip"} <= {client.encode()}
     assert all(name != b"x_forwarded_for" for name, _ in left)
     assert settled(trust, PROXY, left) == (client, left)
+
+
+@pytest.mark.parametrize(
+    ("peer", "told"),
+    [
+        (None, None),
+        ("", ""),
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::ffff:1", "::ffff:1"),
+    ],
+)
+def test_a_mapped_peer_is_written_as_ipv4(peer: str | None, told: str | None) -> None:
+    assert unmapped(peer) == told

@@ -19,7 +19,9 @@ QUICK = ("--grace", "0", "--timeout", "5")
 class Run(Protocol):
     """Start an instance and wait until it serves. `ready=False` does not wait: its admin endpoints are elsewhere."""
 
-    def __call__(self, target: str | Path, *options: str, server: str = ..., ready: bool = ..., **more: Any) -> Instance: ...
+    def __call__(
+        self, target: str | Path, *options: str, server: str = ..., ready: bool = ..., **more: Any
+    ) -> Instance: ...
 
 
 @pytest.fixture
@@ -27,9 +29,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
     """Start instances of `gatekit run` in the test's folder; they end with it."""
     running: list[Instance] = []
 
-    def go(
-        target: str | Path, *options: str, server: str = "granian", ready: bool = True, **more: Any
-    ) -> Instance:
+    def go(target: str | Path, *options: str, server: str = "granian", ready: bool = True, **more: Any) -> Instance:
         need_module(server)
 
         def start() -> Instance:

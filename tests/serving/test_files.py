@@ -67,9 +67,7 @@ async def test_only_the_file_itself_reloads(monkeypatch: pytest.MonkeyPatch, tmp
     assert reloads == 2
 
 
-async def test_a_gateway_in_python_reloads_with_any_code_below(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_a_gateway_in_python_reloads_with_any_code_below(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     asked, reloads = await watching(monkeypatch, Settings("shop:gateway"), {"shop.py"}, {"lib/more.py"})
     assert asked == [(tmp_path, True)]

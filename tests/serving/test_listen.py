@@ -185,16 +185,17 @@ def test_a_socket_that_was_handed_over_is_taken() -> None:
 
 
 def test_a_unix_socket_that_was_handed_over_is_taken(path: str) -> None:
-    with closing(listen_unix(path, 0o600, 16)) as theirs:
-        with closing(inherited(theirs.dup().detach(), 16)) as sock:
-            assert described(sock) == f"unix:{path}"
-            assert hears(sock)
+    with closing(listen_unix(path, 0o600, 16)) as theirs, closing(inherited(theirs.dup().detach(), 16)) as sock:
+        assert described(sock) == f"unix:{path}"
+        assert hears(sock)
 
 
 def test_a_number_that_is_no_socket_is_said(tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb") as file:
         number = file.fileno()
-        with pytest.raises(BadSettings, match=f"--fd {number} is no socket to listen on: Socket operation on non-socket"):
+        with pytest.raises(
+            BadSettings, match=f"--fd {number} is no socket to listen on: Socket operation on non-socket"
+        ):
             inherited(number, 16)
 
 

@@ -16,7 +16,7 @@ from gatekit.serving.on_granian import OnGranian
 from gatekit.serving.on_uvicorn import OnUvicorn
 from gatekit.serving.servers import SERVERS, server_named
 from gatekit.serving.settings import BadSettings, Settings, TlsFiles
-from gatekit.serving.source import Source, read_source
+from gatekit.serving.source import read_source
 
 GOOD = "routes:\n  - {match: /a, to: up}\nclusters:\n  up: {urls: ['http://127.0.0.1:9']}\n"
 

@@ -31,7 +31,7 @@ TOKEN = "0123456789abcdef"
         ({"timeout": -1.0}, "--timeout must be"),
         ({"timeout": math.inf}, "--timeout must be"),
         ({"timeout": math.nan}, "--timeout must be"),
-        ({"server": "uvicorn", "http": "2"}, "HTTP/2 alone is served by granian only"),
+        ({"server": "uvicorn", "http": "2"}, "HTTP/2 is served by granian only"),
         ({"tls": OPTIONAL}, "granian can require client certificates, not ask for them: --server uvicorn does both"),
         ({"admin": "0.0.0.0:9901"}, "can be reached from other machines: give --admin-token-file"),
         ({"admin": "[::]:9901"}, "can be reached from other machines"),

@@ -207,7 +207,9 @@ async def test_what_cannot_be_is_refused_with_every_finding(fake: Settings) -> N
 
 async def test_what_fails_is_said(fake: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    async with scene(Settings.from_json(fake.to_json().replace("gateway.yaml", "no_such_module_here:gateway")), None) as one:
+    async with scene(
+        Settings.from_json(fake.to_json().replace("gateway.yaml", "no_such_module_here:gateway")), None
+    ) as one:
         assert await one.ended() == 1
         assert (await one.until_said())["failed"] == {"message": "No module named 'no_such_module_here'"}
 
@@ -387,5 +389,3 @@ def test_without_uvloop_it_is_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:
     assert worker_module._loop_factory() is None
     monkeypatch.setitem(sys.modules, "uvloop", SimpleNamespace(new_event_loop="made"))  # type: ignore[arg-type]
     assert worker_module._loop_factory() == "made"
-
-

@@ -124,6 +124,25 @@ async def test_a_route_for_some_clients_is_matched_by_it(ask: Ask, peer: str, he
     assert (await ask("/inside", client=peer, headers={"cf-connecting-ip": header})).status == status
 
 
+@pytest.mark.parametrize("trusted", [[], ["10.0.0.0/8"]], ids=["nobody is trusted", "somebody is"])
+async def test_a_peer_on_a_socket_for_both_families_is_told_as_ipv4(
+    trusted: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = Gateway(
+        policies=[Telemetry()],
+        routes=[Route("/*", to="echo")],
+        clusters={"echo": Cluster(app=echo)},
+        trusted_proxies=trusted,
+        ports=test_ports(),
+    )
+    with caplog.at_level(logging.INFO, "gatekit.access"):
+        answer = await call(gateway, "GET", "/", client=f"::ffff:{STRANGER}")
+    assert json.loads(caplog.messages[-1])["client_ip"] == STRANGER
+    told = dict(json.loads(answer.body))
+    assert told["x-forwarded-for"] == STRANGER
+    assert f"for={STRANGER};" in told["forwarded"]
+
+
 async def test_a_policy_that_drops_the_headers_leaves_the_client(caplog: pytest.LogCaptureFixture) -> None:
     """The access line is written last, when the headers that told the client may be gone."""
     gateway = Gateway(

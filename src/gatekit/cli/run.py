@@ -29,11 +29,13 @@ def add_arguments(run: argparse.ArgumentParser) -> None:
     served.add_argument("--server", default=default.server, help="granian or uvicorn (default: %(default)s)")
     served.add_argument("--workers", type=int, default=default.workers, help="processes (default: %(default)s)")
     served.add_argument(
-        "--http", choices=("auto", "1", "2"), default=default.http, help="versions of HTTP (default: auto)"
-    )
+        "--http", choices=("auto", "1", "2", "both"), default=default.http,
+        help="auto: HTTP/1.1, and HTTP/2 over TLS; both: HTTP/2 without TLS too (granian only; default: auto)",
+    )  # fmt: skip
     served.add_argument(
         "--keepalive", type=float, default=default.keepalive, metavar="SECONDS",
-        help="how long a connection may be idle, more than the balancer's own (default: %(default)g)",
+        help="how long a connection may be idle or send the head of a request, more than the balancer keeps one "
+        "(default: %(default)g)",
     )  # fmt: skip
     served.add_argument(
         "--max-connections", type=int, default=default.max_connections, metavar="N",

@@ -10,6 +10,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from gatekit.core.headers import Headers, encode_name, encode_value
+from gatekit.core.peers import unmapped
 
 if TYPE_CHECKING:
     from gatekit.core.door import Door
@@ -157,11 +158,14 @@ class Exchange:
     def client_ip(self) -> str | None:
         """The client's address behind trusted proxies; None for a peer without one (a Unix socket)."""
         if self._client_ip is None:
+            peer = self.peer
+            if peer is not None and peer.startswith("::ffff:"):
+                peer = unmapped(peer)
             trust = self.door.trust
             if trust.any:
-                self._client_ip = trust.client_ip(self.peer, self.headers.get_all(b"x-forwarded-for"))
+                self._client_ip = trust.client_ip(peer, self.headers.get_all(b"x-forwarded-for"))
             else:
-                self._client_ip = self.peer
+                self._client_ip = peer
         return self._client_ip
 
     def note_client(self) -> None:

@@ -142,6 +142,13 @@ def _client_ip_header(name: str) -> bytes:
     return header
 
 
+def unmapped(peer: str | None) -> str | None:
+    """The peer as it is written elsewhere: on a socket for both, IPv4 comes as `::ffff:192.0.2.1` (RFC 4291 2.5.5.2)."""
+    if peer is not None and peer.startswith("::ffff:") and "." in peer:
+        return peer[7:]
+    return peer
+
+
 def parse_address(text: str) -> Address | None:
     """The address in `1.2.3.4`, `1.2.3.4:80`, `2001:db8::1`, `[2001:db8::1]:80`, or None. Mapped IPv4 is unwrapped."""
     text = text.strip().strip('"')

@@ -43,9 +43,18 @@ class OneGateway:
     """A gateway as `Subject`, for those who run its server themselves. `reading` gives the configuration that `/reload`
     puts in force."""
 
-    def __init__(self, gateway: Gateway, reading: Callable[[], Source] | None = None) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        reading: Callable[[], Source] | None = None,
+        *,
+        grace: float = 5.0,
+        timeout: float = 30.0,
+    ) -> None:
         self._gateway = gateway
         self._reading = reading
+        self._grace = grace
+        self._timeout = timeout
 
     def ready(self) -> str | None:
         return "draining" if self._gateway.draining else None
@@ -54,7 +63,7 @@ class OneGateway:
         return self._gateway.status()
 
     async def drain(self) -> Mapping[str, Any]:
-        report = await self._gateway.drain()
+        report = await self._gateway.drain(grace=self._grace, timeout=self._timeout)
         return {"drained": True, "seconds": round(report.seconds, 3), "cut": report.cut, "ended": report.ended}
 
     async def reload(self) -> Mapping[str, Any]:

@@ -194,11 +194,15 @@ class Gateway(AsgiDriver):
             **status_of(self.plan, self._history, self._pools),
         }
 
-    def admin(self, *, token: str | None = None, source: Source | None = None) -> Admin:
+    def admin(
+        self, *, token: str | None = None, source: Source | None = None, grace: float = 5.0, timeout: float = 30.0
+    ) -> Admin:
         """The admin endpoints of this gateway, an ASGI application for a listener of its own: `/live`, `/ready`,
-        `/status`, `/drain`, `/reload`. Without a `token` they are for this machine alone. `/reload` reads `source`.
+        `/status`, `/drain`, `/reload`. Without a `token` they are for this machine alone. `/reload` reads `source`,
+        `/drain` takes `grace` and `timeout`.
         """
-        return Admin(OneGateway(self, None if source is None else lambda: source), token=token)
+        reading = None if source is None else lambda: source
+        return Admin(OneGateway(self, reading, grace=grace, timeout=timeout), token=token)
 
     def explain(
         self, method: str, url: str, headers: Iterable[tuple[str, str]] = (), client: str | None = None

@@ -17,7 +17,8 @@ from granian.server.embed import Server as Embedded
 
 from gatekit.serving.settings import Settings
 
-_MODES = {"auto": HTTPModes.auto, "1": HTTPModes.http1, "2": HTTPModes.http2}
+_MODES = {"both": HTTPModes.auto, "1": HTTPModes.http1, "2": HTTPModes.http2}
+_SPOKEN = {"both": "HTTP/1.1, HTTP/2, WebSocket", "1": "HTTP/1.1, WebSocket", "2": "HTTP/2"}
 _LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -60,13 +61,15 @@ class OnGranian:
             options = {"ssl_cert": Path(tls.cert), "ssl_key": Path(tls.key), "ssl_protocol_min": SSLProtocols.tls12}
             if tls.client_ca is not None:
                 options |= {"ssl_ca": Path(tls.client_ca), "ssl_client_verify": True}
-        self._http = settings.http
+        # Whoever waits for either version waits for the first bytes without a limit: a silent client would stay for
+        # ever. Over TLS the handshake says which it is.
+        self._http = settings.http if settings.http != "auto" else "1" if tls is None else "both"
         logger = logging.getLogger("_granian")
         level = logger.level
         self._server = _OnSocket(
             app,
             sock,
-            http=_MODES[settings.http],
+            http=_MODES[self._http],
             backlog=settings.backlog,
             # More connections than this wait unanswered, slow ones included.
             backpressure=settings.max_connections,
@@ -80,8 +83,7 @@ class OnGranian:
 
     @property
     def protocols(self) -> str:
-        spoken = {"auto": "HTTP/1.1, HTTP/2, WebSocket", "1": "HTTP/1.1, WebSocket", "2": "HTTP/2"}
-        return spoken[self._http]
+        return _SPOKEN[self._http]
 
     async def serve(self) -> None:
         await self._server.serve()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import uvicorn
@@ -28,6 +29,36 @@ def quiet_server(app: Any) -> uvicorn.Server:
         server_header=False, ws="none", timeout_graceful_shutdown=1,
     )  # fmt: skip
     return _Server(config)
+
+
+class Patience:
+    """How long clients may let uvicorn wait for the head of a request: it has no limit of its own for one that says
+    nothing, or never ends what it begins.
+
+    `look` is called now and then. A connection that was asked nothing new since a look `limit` seconds ago is closed.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._waiting: dict[Any, tuple[Any, float]] = {}
+
+    def look(self, connections: Iterable[Any], now: float) -> None:
+        """Close those that have waited for too long. WebSockets wait for no head."""
+        waiting: dict[Any, tuple[Any, float]] = {}
+        for connection in connections:
+            if not hasattr(connection, "cycle"):
+                continue
+            cycle = connection.cycle
+            if cycle is not None and not cycle.response_complete:
+                continue
+            before, since = self._waiting.get(connection, (self, now))
+            if before is not cycle:
+                since = now
+            if now - since >= self._limit:
+                connection.transport.close()
+            else:
+                waiting[connection] = (cycle, since)
+        self._waiting = waiting
 
 
 class OnUvicorn:
@@ -61,6 +92,7 @@ class OnUvicorn:
             **options,
         )
         self._sock = sock
+        self._keepalive = settings.keepalive
         self._server = _Server(self._config)
 
     @property
@@ -68,7 +100,16 @@ class OnUvicorn:
         return "HTTP/1.1, WebSocket"
 
     async def serve(self) -> None:
-        await self._server.serve([self._sock])
+        loop = asyncio.get_running_loop()
+        patience = Patience(self._keepalive)
+        serving = loop.create_task(self._server.serve([self._sock]), name="uvicorn")
+        try:
+            while not serving.done():
+                await asyncio.wait([serving], timeout=max(0.1, self._keepalive / 4))
+                patience.look(list(self._server.server_state.connections), loop.time())
+            await serving
+        finally:
+            serving.cancel()
 
     async def stop_accepting(self) -> None:
         for server in self._server.servers:

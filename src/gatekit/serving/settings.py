@@ -32,6 +32,8 @@ class TlsFiles:
 class Settings:
     """Everything about the processes; nothing about routes. Durations are seconds.
 
+    `http` "auto" is HTTP/1.1, and over TLS HTTP/2 where the server has it; "both" is both without TLS too.
+
     `target` is a configuration (a file or a provider's URL) or `module:attribute`, a Gateway in Python. `grace` is how
     long a draining instance goes on as if nothing were, so that balancers notice; `timeout` is what requests and streams
     have after that. `max_connections` is for each worker.
@@ -45,7 +47,7 @@ class Settings:
     uds_mode: int = 0o660
     fd: int | None = None
     workers: int = 1
-    http: Literal["auto", "1", "2"] = "auto"
+    http: Literal["auto", "1", "2", "both"] = "auto"
     tls: TlsFiles | None = None
     admin: str | None = "127.0.0.1:9901"
     admin_token: str | None = None
@@ -70,8 +72,8 @@ class Settings:
         for name in ("grace", "timeout"):
             if not 0 <= getattr(self, name) <= 86400:
                 raise BadSettings(f"--{name} must be from 0 to 86400 seconds")
-        if self.server != "granian" and self.http == "2":
-            raise BadSettings("HTTP/2 alone is served by granian only: --server granian, or leave --http out")
+        if self.server != "granian" and self.http in ("2", "both"):
+            raise BadSettings("HTTP/2 is served by granian only: --server granian, or leave --http out")
         if self.server == "granian" and self.tls is not None and self.tls.client_cert == "optional":
             raise BadSettings("granian can require client certificates, not ask for them: --server uvicorn does both")
         self._check_admin()

@@ -158,8 +158,12 @@ class Supervisor:
 
     # -- workers
 
-    async def _add(self, number: int) -> WorkerProcess:
-        """Start a worker and wait until it serves. Raises ConfigRefused or NotStarted."""
+    async def _add(self, number: int) -> None:
+        """Start a worker, and look after it once it serves. Raises ConfigRefused or NotStarted."""
+        self._take_in(await self._started(number))
+
+    async def _started(self, number: int) -> WorkerProcess:
+        """A worker that serves. Raises ConfigRefused or NotStarted."""
         worker = WorkerProcess(number)
         fields = None if self.source is None else self.source.fields
         self._alive.add(worker)
@@ -174,9 +178,11 @@ class Supervisor:
             worker.kill()
             self._alive.discard(worker)
             raise
-        self.workers[number] = worker
-        self._watch(self._replace_when_dead(worker))
         return worker
+
+    def _take_in(self, worker: WorkerProcess) -> None:
+        self.workers[worker.number] = worker
+        self._watch(self._replace_when_dead(worker))
 
     async def _end_all(self, timeout: float) -> None:
         """End every process, those that drain or start too."""
@@ -199,6 +205,9 @@ class Supervisor:
                 await self._pause(pause)
             async with self._changing:
                 if self.draining:
+                    return
+                if self.workers.get(worker.number) is not worker:
+                    # Meanwhile all of them were replaced.
                     return
                 try:
                     await self._add(worker.number)
@@ -308,11 +317,20 @@ class Supervisor:
             return {"gone": str(gone)}
 
     async def _roll(self) -> Mapping[str, Any]:
-        """Replace the workers one by one: the new one serves before the old one drains. Raises when a new one does not
-        start; then the old ones stay."""
-        for old in [worker for worker in self.workers.values() if not worker.leaving]:
-            await self._add(old.number)
+        """Replace the workers: when as many new ones serve, the old ones drain. Raises when a new one does not start; then
+        the old ones stay."""
+        before = [worker for worker in self.workers.values() if not worker.leaving]
+        started: list[WorkerProcess] = []
+        try:
+            for old in before:
+                started.append(await self._started(old.number))  # noqa: PERF401 - what has started must be known
+        except BaseException:
+            await asyncio.gather(*(worker.end(ENDING) for worker in started))
+            self._alive.difference_update(started)
+            raise
+        for old, new in zip(before, started, strict=True):
             old.leaving = True
+            self._take_in(new)
             self._watch(self._retire(old))
         _log.info("%d workers were replaced", len(self.workers))
         return {"replaced": len(self.workers), "workers": len(self.workers)}

@@ -15,6 +15,7 @@ from typing import Final
 
 from gatekit.core.exchange import Exchange
 from gatekit.core.headers import RawHeaders, Shape, fold
+from gatekit.core.peers import unmapped
 from gatekit.core.verdict import is_grpc
 from gatekit.errors import UpstreamError
 
@@ -325,7 +326,7 @@ def _continued_forwarding(exchange: Exchange, incoming: RawHeaders) -> RawHeader
 
 def _hop(peer: str | None, scheme: str, authority: str, version: str) -> tuple[bytes, bytes, bytes, bytes, bytes]:
     """What this hop says: the peer's address, protocol, host, its element of Forwarded and of Via."""
-    address = b"" if peer is None else peer.encode("latin-1", "replace")
+    address = (unmapped(peer) or "").encode("latin-1", "replace")
     proto = b"https" if scheme in ("https", "wss") else b"http"
     host = authority.encode("latin-1")
     element = b"for=%b;host=%b;proto=%b" % (_node(address), _quoted(host), proto)
