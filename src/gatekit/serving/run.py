@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from gatekit.gateway.admin import Admin
 from gatekit.serving.banner import banner
@@ -17,7 +19,7 @@ from gatekit.serving.notify import notify
 from gatekit.serving.process import file_limit
 from gatekit.serving.servers import server_named
 from gatekit.serving.settings import Settings, admin_address
-from gatekit.serving.supervisor import Supervisor, on_signals
+from gatekit.serving.supervisor import Supervisor
 
 _log = logging.getLogger("gatekit.supervisor")
 
@@ -98,6 +100,27 @@ class _AdminListener:
             self._sock.close()
             if self._settings.admin is not None and self._settings.admin.startswith("unix:"):
                 _unlink(self._settings.admin.removeprefix("unix:"))
+
+
+def on_signals(supervisor: Supervisor, loop: asyncio.AbstractEventLoop) -> asyncio.Event:
+    """SIGTERM and SIGINT drain and stop, a second one at once; SIGHUP reloads. The event is set when it is to stop."""
+    told = asyncio.Event()
+    reloads: set[asyncio.Task[Any]] = set()
+
+    def stop() -> None:
+        if told.is_set():
+            supervisor.hurry()
+        told.set()
+
+    def reload() -> None:
+        task = loop.create_task(supervisor.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    loop.add_signal_handler(signal.SIGINT, stop)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    return told
 
 
 def _listening(settings: Settings) -> socket.socket:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import socket
 import ssl
 import time
@@ -377,24 +376,3 @@ def _located(source: Source | None, problems: Sequence[Mapping[str, Any]]) -> li
     if source is None:
         return [Problem(one["path"], one["message"], severity=one["severity"]) for one in problems]
     return source.located(problems)
-
-
-def on_signals(supervisor: Supervisor, loop: asyncio.AbstractEventLoop) -> asyncio.Event:
-    """SIGTERM and SIGINT drain and stop, a second one at once; SIGHUP reloads. The event is set when it is to stop."""
-    told = asyncio.Event()
-    reloads: set[asyncio.Task[Any]] = set()
-
-    def stop() -> None:
-        if told.is_set():
-            supervisor.hurry()
-        told.set()
-
-    def reload() -> None:
-        task = loop.create_task(supervisor.reload())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    loop.add_signal_handler(signal.SIGTERM, stop)
-    loop.add_signal_handler(signal.SIGINT, stop)
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    return told
