@@ -10,7 +10,20 @@ from typing import Any
 
 import pytest
 
-from gatekit import ConfigApplied, ConfigRefused, ConfigRejected, Event, Gateway, GatewayStarted, RateLimit, Route
+from gatekit import (
+    ConfigApplied,
+    ConfigRefused,
+    ConfigRejected,
+    Event,
+    Gateway,
+    GatewayStarted,
+    Placement,
+    Ports,
+    RateLimit,
+    Route,
+    Spec,
+    Stage,
+)
 from gatekit.config.cluster import Cluster
 from gatekit.testing import ManualClock, call, test_ports, websocket
 
@@ -87,6 +100,47 @@ async def test_the_state_of_a_prepared_configuration_is_kept_until_it_is_dropped
     assert len(ports.cells) == 1
     gateway.activate(prepared)
     assert [(await call(gateway, "GET", "/a")).status for _ in range(2)] == [200, 429]
+
+
+class Meanwhile(Spec):
+    """Does something while the configuration it stands in is compiled."""
+
+    kind = "meanwhile"
+    does: Any
+
+    def placement(self) -> Placement:
+        return Placement(Stage.OBSERVE)
+
+    def bind_to(self, ports: Ports) -> Meanwhile:
+        ports.cell("made first", dict)
+        self.does()
+        return self
+
+
+async def test_the_state_of_what_is_being_compiled_is_kept() -> None:
+    gateway = Gateway(**config("/a"), ports=(ports := test_ports()))
+    other = gateway.prepare(config("/b"))
+    compiled = gateway.prepare({**config("/c"), "policies": [Meanwhile(does=lambda: gateway.activate(other))]})
+    assert gateway.plan is other
+    gateway.tidy()
+    assert compiled.used
+    assert all(key in ports.cells for key in compiled.used)
+    gateway.activate(compiled)
+    gateway.tidy()
+    assert all(key in ports.cells for key in compiled.used)
+
+
+async def test_what_is_discarded_leaves_nothing() -> None:
+    gateway = Gateway(**config("/a"), ports=(ports := test_ports()))
+    prepared = gateway.prepare({**config("/b"), "policies": [RateLimit("1/minute")]})
+    held = weakref.ref(prepared)
+    gateway.discard(prepared)
+    del prepared
+    await turns()
+    assert held() is None
+    gateway.tidy()
+    assert len(ports.cells) == 0
+    assert gateway.generation == 1
 
 
 async def test_a_reload_compiles_in_another_thread() -> None:

@@ -13,7 +13,7 @@ from gatekit.config.snapshot import Snapshot
 def still_used(snapshots: Iterable[Snapshot]) -> frozenset[Hashable]:
     """The keys of all state that these generations, the one in force and those with requests under way, asked for:
     what `Cells.retain` is to keep."""
-    return frozenset(key for snapshot in snapshots for key in snapshot.used)
+    return frozenset[Hashable]().union(*(snapshot.used for snapshot in snapshots))
 
 
 __all__ = ["still_used"]

@@ -88,6 +88,7 @@ class Gateway(AsgiDriver):
         self._lock = threading.Lock()
         self._compiling = threading.Lock()
         self._issued = generation - 1
+        self._stale = False
         self._retired = Retired()
         self._generations: weakref.WeakSet[Snapshot] = weakref.WeakSet()
         self.plan: Snapshot = self._compiled(config, generation)
@@ -134,6 +135,7 @@ class Gateway(AsgiDriver):
         """
         pause = Breather() if beside else no_pause
         with self._compiling:
+            self._forget()
             number = self._issued + 1 if generation is None else generation
             try:
                 return self._compiled(read(source, pause), number, pause)
@@ -153,7 +155,8 @@ class Gateway(AsgiDriver):
                 raise ConfigRefused([Problem("", late)])
             self._retired.add(self.plan)
             self.plan = snapshot
-            self._tidy()
+            self._stale = True
+        self._pools.retain(key for one in self._alive() for plan in one.cluster_plans for key in pool_keys(plan))
         self.runtime.refresh()
         self.events.emit(ConfigApplied(snapshot.generation, snapshot.digest))
 
@@ -164,13 +167,26 @@ class Gateway(AsgiDriver):
         """
         snapshot = self.prepare(source)
         self.activate(snapshot)
+        self.tidy()
         return snapshot
 
     async def reload(self, source: Source) -> Snapshot:
         """`apply` for a loop that serves requests: it compiles in a thread, beside them."""
         snapshot = await asyncio.to_thread(self.prepare, source, beside=True)
         self.activate(snapshot)
+        await asyncio.to_thread(self.tidy)
         return snapshot
+
+    def tidy(self) -> None:
+        """Forget the state of what the configurations that are gone asked for. `apply` and `reload` see to it; after
+        `activate` it is done now, in any thread, or else when the next one is prepared."""
+        with self._compiling:
+            self._forget()
+
+    def discard(self, snapshot: Snapshot) -> None:
+        """Let go of a prepared configuration that is not to be activated, a little at a time."""
+        self._retired.add(snapshot)
+        self._stale = True
 
     @property
     def draining(self) -> bool:
@@ -219,17 +235,23 @@ class Gateway(AsgiDriver):
             fallback=self._fallback, pause=pause,
         )  # fmt: skip
         self._issued = max(self._issued, generation)
-        self._generations.add(snapshot)
+        with self._lock:
+            self._generations.add(snapshot)
         return snapshot
 
     def _destination(self, plan: ClusterPlan | SplitPlan, ports: Ports) -> Destination:
         return make_destination(plan, ports, pools=self._pools)
 
-    def _tidy(self) -> None:
-        """Forget state that neither the configuration in force nor one with requests under way asks for."""
-        alive = list(self._generations)
-        self._ports.cells.retain(still_used(alive))
-        self._pools.retain(key for snapshot in alive for plan in snapshot.cluster_plans for key in pool_keys(plan))
+    def _alive(self) -> list[Snapshot]:
+        """The generations that somebody holds: the one in force, those that are being admitted, those prepared."""
+        with self._lock:
+            return list(self._generations)
+
+    def _forget(self) -> None:
+        """Forget the state that no generation asks for. Under the lock of compilation: what is being compiled asks."""
+        if self._stale:
+            self._stale = False
+            self._ports.cells.retain(still_used(self._alive()))
 
     async def _lifespan(self, scope: Any, receive: Any, send: Any) -> None:
         apps = Lifespan(self.plan.apps if self.app is None else (self.app, *self.plan.apps))

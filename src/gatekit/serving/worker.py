@@ -130,9 +130,11 @@ class Worker:
         if what == "prepare":
             return await self._prepare(gateway, about)
         if what == "activate":
-            return self._activate(gateway)
+            return await self._activate(gateway)
         if what == "discard":
-            self._prepared = None
+            prepared, self._prepared = self._prepared, None
+            if prepared is not None:
+                gateway.discard(prepared)
             return {}
         if what == "renew":
             server.renew()
@@ -146,20 +148,27 @@ class Worker:
         return {"error": f"a worker does not know {what!r}"}
 
     async def _prepare(self, gateway: Gateway, about: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Compile beside the requests. The collector would look at all that comes into being, again and again, and stop
+        them for it: it waits until the whole is there, and never looks at that."""
         source = document_from(about["document"])
+        gc.disable()
         try:
             self._prepared = await asyncio.to_thread(
                 gateway.prepare, source, generation=about["generation"], beside=True
             )
+            gc.freeze()
         except ConfigRefused as refused:
             return {"problems": problems_of(refused)}
+        finally:
+            gc.enable()
         return {"generation": self._prepared.generation, "digest": self._prepared.digest}
 
-    def _activate(self, gateway: Gateway) -> Mapping[str, Any]:
+    async def _activate(self, gateway: Gateway) -> Mapping[str, Any]:
         snapshot, self._prepared = self._prepared, None
         if snapshot is None:
             return {"error": "nothing was prepared"}
         gateway.activate(snapshot)
+        await asyncio.to_thread(gateway.tidy)
         return {
             "generation": snapshot.generation,
             "digest": snapshot.digest,
