@@ -126,6 +126,15 @@ def ci(session: nox.Session) -> None:
     test_steps(session)
 
 
+@nox.session(default=False)
+def deploy(session: nox.Session) -> None:
+    """The deployment examples with what only Debian has (apt-get install systemd), and what the Containerfile installs."""
+    session.install("-e", ".[dev]")
+    required = {"GATEKIT_REQUIRE_SYSTEMD": "1", "GATEKIT_REQUIRE_SERVERS": "1"}
+    session.run("pytest", "-q", "tests/deploy", env=required)
+    session.run("python", "tests/deploy/install.py")
+
+
 @nox.session
 def quick(session: nox.Session) -> None:
     """Under a minute once its environment is there: style, floors, and the tests that start no server process."""

@@ -78,9 +78,7 @@ def test_every_setting_has_an_argument() -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_does_not_go_together_is_said(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_does_not_go_together_is_said(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(BadSettings) as refused:
         settings("gateway.yaml", *arguments)
     assert said in str(refused.value)

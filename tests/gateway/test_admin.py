@@ -54,7 +54,12 @@ def told() -> Told:
 
 
 async def ask(
-    told: Told, method: str, target: str, *headers: tuple[str, str], token: str | None = None, client: str | None = LOCAL
+    told: Told,
+    method: str,
+    target: str,
+    *headers: tuple[str, str],
+    token: str | None = None,
+    client: str | None = LOCAL,
 ) -> TestResponse:
     """One request, from this machine and to it, unless the headers name another Host."""
     given = list(headers)
@@ -294,7 +299,12 @@ async def test_no_web_page_may_ask(told: Told, header: tuple[str, str], allowed:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("X-Forwarded-For", LOCAL), ("Forwarded", f"for={LOCAL}"), ("X-Real-IP", LOCAL), ("X-Forwarded-Host", "localhost")],
+    [
+        ("X-Forwarded-For", LOCAL),
+        ("Forwarded", f"for={LOCAL}"),
+        ("X-Real-IP", LOCAL),
+        ("X-Forwarded-Host", "localhost"),
+    ],
 )
 async def test_a_header_makes_nobody_local(told: Told, name: str, value: str) -> None:
     assert (await ask(told, "GET", "/status", (name, value), client="192.0.2.9")).status == 403

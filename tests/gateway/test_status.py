@@ -108,9 +108,7 @@ async def test_other_kinds_of_clusters_say_what_they_are(clock: ManualClock) -> 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError("not reached")
 
-    gateway = Gateway(
-        routes=[Route("/*", to="app")], clusters={"app": Cluster(app=app)}, ports=test_ports(clock=clock)
-    )
+    gateway = Gateway(routes=[Route("/*", to="app")], clusters={"app": Cluster(app=app)}, ports=test_ports(clock=clock))
     assert gateway.status()["clusters"] == {"app": {"kind": "asgi"}}
 
 

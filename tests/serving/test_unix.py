@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import stat
+import subprocess
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 import websockets.sync.client
-from tests.processes import Instance, Place
-from tests.serving.conftest import QUICK, Run
+from tests.serving.conftest import Run
 
 from gatekit.serving.servers import SERVERS
 
@@ -63,9 +62,7 @@ def test_whoever_is_behind_the_socket_is_believed_when_unix_is_trusted(
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_socket_of_a_run_that_was_killed_is_taken_over(
-    run: Run, config: Path, tmp_path: Path, server: str
-) -> None:
+def test_a_socket_of_a_run_that_was_killed_is_taken_over(run: Run, config: Path, tmp_path: Path, server: str) -> None:
     path = tmp_path / "a.sock"
     first = run(config, "--uds", str(path), server=server)
     first.stop()
@@ -83,50 +80,18 @@ def test_a_socket_that_another_run_has_is_left_alone(run: Run, config: Path, tmp
     assert get(path, "/hello").text == "hi"
 
 
-class Handed(Instance):
-    """An instance that is given a listening socket under a number, as systemd gives one."""
-
-    def __init__(self, number: int, *arguments: Any, **more: Any) -> None:
-        self._number = number
-        super().__init__(*arguments, **more)
-
-
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_socket_that_was_handed_over_is_served(config: Path, tmp_path: Path, server: str) -> None:
+def test_a_socket_that_was_handed_over_is_served(
+    run: Run, config: Path, monkeypatch: pytest.MonkeyPatch, server: str
+) -> None:
     """The number is inherited: what opened the socket keeps it, so that connections wait while there is no gateway."""
     with closing(socket.create_server(("127.0.0.1", 0), backlog=64)) as listening:
         number = listening.fileno()
-        os.set_inheritable(number, True)
-        place = Place.free()
-        # A shell would do the same: Popen closes what it is not told to pass on.
-        one = _handed(config, tmp_path, place, number, server)
-        try:
-            one.until_ready()
-            address = "http://{}:{}/hello".format(*listening.getsockname())
-            with httpx.Client(trust_env=False, timeout=BOUND) as client:
-                assert client.get(address).text == "hi"
-            assert one.end(BOUND) == 0
-        finally:
-            one.stop()
-        waiting = socket.create_connection(listening.getsockname(), BOUND)
-        waiting.close()
-
-
-def _handed(config: Path, folder: Path, place: Place, number: int, server: str) -> Instance:
-    import subprocess
-
-    from tests import processes
-
-    class Passing(subprocess.Popen[bytes]):
-        def __init__(self, *arguments: Any, **more: Any) -> None:
-            super().__init__(*arguments, pass_fds=(number,), **more)
-
-    class Own(Instance):
-        pass
-
-    before = processes.subprocess.Popen
-    processes.subprocess.Popen = Passing  # type: ignore[misc]
-    try:
-        return Own(str(config), folder, place, *QUICK, "--fd", str(number), server=server)
-    finally:
-        processes.subprocess.Popen = before  # type: ignore[misc]
+        monkeypatch.setattr(subprocess, "Popen", partial(subprocess.Popen, pass_fds=(number,)))
+        one = run(config, "--fd", str(number), server=server)
+        monkeypatch.undo()
+        address = "http://{}:{}/hello".format(*listening.getsockname())
+        with httpx.Client(trust_env=False, timeout=BOUND) as client:
+            assert client.get(address).text == "hi"
+        assert one.end(BOUND) == 0
+        socket.create_connection(listening.getsockname(), BOUND).close()
