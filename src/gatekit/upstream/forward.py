@@ -176,8 +176,9 @@ def websocket_headers(exchange: Exchange, host: bytes) -> RawHeaders:
 
 
 def upgrade_headers(raw: RawHeaders) -> RawHeaders:
-    """The headers of a 101 response that may travel on: those of the handshake are each hop's own."""
-    return [pair for pair in response_headers(200, raw) if not pair[0].startswith(_WEBSOCKET)]
+    """The headers of a 101 response that may travel on: those of the handshake are each hop's own, and so is Date: servers
+    add theirs, and one of them (uvicorn on the old protocol of `websockets`) fails on a second."""
+    return [pair for pair in response_headers(200, raw) if not pair[0].startswith(_WEBSOCKET) and pair[0] != b"date"]
 
 
 def response_headers(status: int, raw: RawHeaders) -> RawHeaders:
