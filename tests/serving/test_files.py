@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import watchfiles
 
-from gatekit.serving.files import watch_target, watched
+from gatekit.serving.files import watched, watcher
 from gatekit.serving.settings import BadSettings, Settings
 
 BOUND = 20.0
@@ -26,18 +26,14 @@ def test_the_file_behind_the_target_is_watched(tmp_path: Path, prefix: str) -> N
 
 @pytest.mark.parametrize("target", ["https://config.example/a", "nowhere.yaml", ".", "etcd://127.0.0.1/gateway"])
 def test_what_is_no_file_cannot_be_watched(target: str) -> None:
-    with pytest.raises(BadSettings, match="--dev watches a file, and .+ is none"):
+    with pytest.raises(BadSettings, match=r"--dev watches a file, and .+ is none"):
         watched(target)
 
 
-async def test_without_the_library_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "watchfiles", None)
     with pytest.raises(BadSettings, match="watches files with watchfiles"):
-        await watch_target(Settings("gateway.yaml"), _never)
-
-
-async def _never() -> None:
-    raise AssertionError("not reached")
+        watcher(Settings("gateway.yaml"))
 
 
 async def watching(monkeypatch: pytest.MonkeyPatch, settings: Settings, *changes: Iterable[str]) -> tuple[Any, int]:
@@ -54,7 +50,7 @@ async def watching(monkeypatch: pytest.MonkeyPatch, settings: Settings, *changes
         reloads.append(None)
 
     monkeypatch.setattr(watchfiles, "awatch", awatch)
-    await asyncio.wait_for(watch_target(settings, reload), BOUND)
+    await asyncio.wait_for(watcher(settings)(reload), BOUND)
     return asked, len(reloads)
 
 
@@ -83,7 +79,7 @@ async def test_a_change_on_disk_reloads(tmp_path: Path, how: str) -> None:
     async def reload() -> None:
         reloaded.set()
 
-    task = asyncio.create_task(watch_target(Settings(str(file)), reload))
+    task = asyncio.create_task(watcher(Settings(str(file)))(reload))
     try:
         for number in range(1, 3):
             reloaded.clear()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gatekit.serving.listen import described, inherited, listen_tcp, listen_unix
+from gatekit.serving.listen import SocketFile, described, inherited, listen_tcp, listen_unix
 from gatekit.serving.settings import BadSettings
 
 
@@ -177,11 +177,11 @@ def test_a_path_that_cannot_be_is_said(path: str, target: str, said: str) -> Non
 
 
 def test_a_socket_that_was_handed_over_is_taken() -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as theirs:
-        with closing(inherited(theirs.dup().detach(), 16)) as sock:
-            assert sock.getblocking() is False
-            assert described(sock) == described(theirs)
-            assert hears(sock)
+    theirs = socket.create_server(("127.0.0.1", 0))
+    with closing(theirs), closing(inherited(theirs.dup().detach(), 16)) as sock:
+        assert sock.getblocking() is False
+        assert described(sock) == described(theirs)
+        assert hears(sock)
 
 
 def test_a_unix_socket_that_was_handed_over_is_taken(path: str) -> None:
@@ -204,3 +204,16 @@ def test_a_number_that_is_nothing_is_said() -> None:
     os.close(number)
     with pytest.raises(BadSettings, match=f"--fd {number} is no socket to listen on: Bad file descriptor"):
         inherited(number, 16)
+
+
+def test_a_socket_file_is_removed_unless_it_is_another_ones(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with closing(listen_unix(path, 0o600, 1)):
+        mine = SocketFile(path)
+    with closing(listen_unix(path, 0o600, 1)):
+        # A successor has begun meanwhile.
+        mine.remove()
+        assert os.path.exists(path)
+        SocketFile(path).remove()
+        assert not os.path.exists(path)
+    SocketFile(path).remove()

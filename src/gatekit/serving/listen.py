@@ -67,6 +67,28 @@ def inherited(fd: int, backlog: int) -> socket.socket:
     return sock
 
 
+class SocketFile:
+    """The file of a Unix socket that we listen on, to be removed when we leave: unless another process has put its own
+    in its place meanwhile."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._is = _identity(path)
+
+    def remove(self) -> None:
+        if self._is is not None and _identity(self._path) == self._is:
+            os.unlink(self._path)
+
+
+def _identity(path: str) -> tuple[int, int, int] | None:
+    """The file's number may be given to the next one; when it was made tells them apart."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns
+
+
 def _clear(path: str) -> None:
     try:
         found = os.stat(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 from collections.abc import Callable
@@ -12,8 +11,8 @@ from typing import Any
 
 from gatekit.gateway.admin import Admin
 from gatekit.serving.banner import banner
-from gatekit.serving.files import watch_target
-from gatekit.serving.listen import described, inherited, listen_tcp, listen_unix
+from gatekit.serving.files import Watch, watcher
+from gatekit.serving.listen import SocketFile, described, inherited, listen_tcp, listen_unix
 from gatekit.serving.logs import set_up
 from gatekit.serving.notify import notify
 from gatekit.serving.process import file_limit
@@ -30,16 +29,20 @@ def run(settings: Settings, say: Callable[[str], None]) -> int:
     server_named(settings.server)
     set_up("supervisor", settings.log_format, settings.log_level)
     limit = file_limit()
+    watch = watcher(settings) if settings.dev else None
     listening = _listening(settings)
+    left = None if settings.uds is None else SocketFile(settings.uds)
     try:
-        return asyncio.run(_run(settings, listening, limit, say))
+        return asyncio.run(_run(settings, listening, limit, say, watch))
     finally:
         listening.close()
-        if settings.uds is not None:
-            _unlink(settings.uds)
+        if left is not None:
+            left.remove()
 
 
-async def _run(settings: Settings, listening: socket.socket, limit: int, say: Callable[[str], None]) -> int:
+async def _run(
+    settings: Settings, listening: socket.socket, limit: int, say: Callable[[str], None], watch: Watch | None
+) -> int:
     supervisor = Supervisor(settings, listening)
     loop = asyncio.get_running_loop()
     told = on_signals(supervisor, loop)
@@ -57,7 +60,7 @@ async def _run(settings: Settings, listening: socket.socket, limit: int, say: Ca
         for line in banner(supervisor, described(listening), admin.where, limit):
             say(line)
         notify("READY=1")
-        watching = asyncio.create_task(watch_target(settings, supervisor.reload)) if settings.dev else None
+        watching = None if watch is None else asyncio.create_task(watch(supervisor.reload))
         await waiting
         if watching is not None:
             watching.cancel()
@@ -76,6 +79,7 @@ class _AdminListener:
         self._settings = settings
         self._task: asyncio.Task[None] | None = None
         self._sock: socket.socket | None = None
+        self._file: SocketFile | None = None
         self.where: str | None = None
 
     async def start(self) -> None:
@@ -86,6 +90,7 @@ class _AdminListener:
 
         if asked.startswith("unix:"):
             self._sock = listen_unix(asked.removeprefix("unix:"), 0o600, 128)
+            self._file = SocketFile(asked.removeprefix("unix:"))
         else:
             self._sock = listen_tcp(*admin_address(asked), 128)
         self.where = described(self._sock)
@@ -98,8 +103,8 @@ class _AdminListener:
             await asyncio.wait([self._task], timeout=2.0)
             self._task.cancel()
             self._sock.close()
-            if self._settings.admin is not None and self._settings.admin.startswith("unix:"):
-                _unlink(self._settings.admin.removeprefix("unix:"))
+            if self._file is not None:
+                self._file.remove()
 
 
 def on_signals(supervisor: Supervisor, loop: asyncio.AbstractEventLoop) -> asyncio.Event:
@@ -129,10 +134,3 @@ def _listening(settings: Settings) -> socket.socket:
     if settings.uds is not None:
         return listen_unix(settings.uds, settings.uds_mode, settings.backlog)
     return listen_tcp(settings.host, settings.port, settings.backlog)
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
