@@ -102,6 +102,11 @@ def attacked(kind: Kind) -> Drill:
         return [
             ("fixed load", f"{100 * found.share:.1f} % of quiet ({each(found.quiet)} quiet, {each(found.attacked)} attacked)"),
             (
+                "the worker",
+                f"used {100 * found.cost:+.1f} % of a processor for them ({each(found.busy_quiet)} quiet, "
+                f"{each(found.busy_attacked)} attacked)",
+            ),
+            (
                 "all it can carry",
                 f"{100 * found.full_share:.1f} % of quiet ({each(found.full_quiet)} quiet, {each(found.full_attacked)} attacked)",
             ),
@@ -117,9 +122,11 @@ async def living(server: str, folder: Path, options: argparse.Namespace) -> Foun
     for kind, name, more in (
         ("drip", "a byte a second", []),
         ("silent", "nothing", []),
-        ("silent", "nothing, --http 1", ["--http", "1"]),
+        ("silent", "nothing, --http both", ["--http", "both"]),
         ("drip", "a byte a second, --max-connections 50", ["--max-connections", "50"]),
     ):
+        if server != "granian" and more:
+            continue
         chosen: Kind = "drip" if kind == "drip" else "silent"
         one = await lives(server, folder, kind=chosen, options=[*kept, *more], seconds=3 * options.keepalive + 3)
         beside = f"beside them {one.tally.told()}"

@@ -204,6 +204,12 @@ def alive(pid: int) -> bool:
     return state not in "ZX" and (b"gatekit" in command or not command)
 
 
+def cpu_seconds(pid: int) -> float:
+    """The processor time that this process has used."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def client_ports(pid: int, port: int) -> set[int]:
     """The clients' ports of the connections that this process has accepted on `port`."""
     inodes = set()

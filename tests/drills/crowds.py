@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tests.processes import Process
+from tests.processes import Process, cpu_seconds
 
 from .load import Load, Tally, pause, until
 from .single import HERE, Single, single
@@ -51,12 +51,15 @@ class Attack(Process):
 class Beside:
     """Requests a second that were answered well, window by window, and what became of the slow clients.
 
-    `fixed` is an open load at a steady rate, `full` what one worker carries when every client asks again at once.
+    The load is open, at a steady rate; `full` is what one worker carries when every client asks again at once. `busy` is
+    the share of a processor that the worker used under the steady load: other people's processes change the rates, not that.
     """
 
     kind: Kind
     quiet: list[float] = field(default_factory=list)
     attacked: list[float] = field(default_factory=list)
+    busy_quiet: list[float] = field(default_factory=list)
+    busy_attacked: list[float] = field(default_factory=list)
     full_quiet: list[float] = field(default_factory=list)
     full_attacked: list[float] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
@@ -66,6 +69,11 @@ class Beside:
     def share(self) -> float:
         """The goodput of the attacked windows as a share of the quiet ones, by medians."""
         return statistics.median(self.attacked) / statistics.median(self.quiet)
+
+    @property
+    def cost(self) -> float:
+        """What the slow clients cost the worker, as a share of a processor."""
+        return statistics.median(self.busy_attacked) - statistics.median(self.busy_quiet)
 
     @property
     def full_share(self) -> float:
@@ -90,28 +98,34 @@ async def beside(
     async with single(server, folder, "--workers", "1", *options) as scene:
         await scene.load(rate).run(0.5)
 
-        async def window(fixed: list[float], most: list[float]) -> None:
-            await _fixed(scene.load(rate), found, fixed, seconds)
+        async def window(fixed: list[float], busy: list[float], most: list[float]) -> None:
+            await _fixed(scene, found, fixed, busy, rate, seconds)
             if full:
                 await _full(scene.load(0), found, most, seconds)
 
         for _ in range(rounds):
-            await window(found.quiet, found.full_quiet)
+            await window(found.quiet, found.busy_quiet, found.full_quiet)
             attack = Attack(scene, count, kind)
             try:
                 assert await until(30, attack.seen), attack.tail()
-                await window(found.attacked, found.full_attacked)
+                await window(found.attacked, found.busy_attacked, found.full_attacked)
                 found.held = attack.seen()
             finally:
                 attack.stop()
             await pause(AGAIN)
-            await window(found.quiet, found.full_quiet)
+            await window(found.quiet, found.busy_quiet, found.full_quiet)
     return found
 
 
-async def _fixed(load: Load, found: Beside, rates: list[float], seconds: float) -> None:
-    tally = await load.run(seconds)
+async def _fixed(
+    scene: Single, found: Beside, rates: list[float], busy: list[float], rate: float, seconds: float
+) -> None:
+    (worker,) = scene.instance.workers()
+    used = cpu_seconds(worker)
+    tally = await scene.load(rate).run(seconds)
+    busy.append((cpu_seconds(worker) - used) / seconds)
     found.tallies.append(tally)
+    assert tally.good, f"nothing was answered well: {tally.told()}; {scene.instance.tail()}"
     # What came late is no goodput.
     late = sum(took >= LATE for took in tally.delays)
     rates.append(max(0, tally.good - late) / seconds)

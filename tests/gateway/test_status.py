@@ -80,7 +80,7 @@ async def test_failures_are_counted_with_the_last_reason_and_time(clock: ManualC
     gateway = made(clock, "http://127.0.0.1:1")
     for seconds in (1.0, 2.5):
         clock.advance(seconds)
-        assert (await call(gateway, target="/orders/1")).status >= 500
+        assert (await call(gateway, target="/orders/1")).status in (502, 503)
     failures = gateway.status()["clusters"]["orders"]["endpoints"]["http://127.0.0.1:1"]["failures"]
     assert failures["count"] >= 2
     assert failures["last_at"] == NOW + 3.5

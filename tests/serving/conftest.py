@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 import trustme
 from tests.processes import Instance, Place, need_module, started
+from tests.serving.fakes import BOUND, Scene, Staff
 from tests.serving.origin import Origin
+
+from gatekit.serving import supervisor as supervisor_module
 
 QUICK = ("--grace", "0", "--timeout", "5")
 """A drain that nobody has to wait for."""
@@ -100,3 +104,15 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
+
+
+@pytest.fixture
+async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    """A supervisor over workers that are no processes; all of them are gone once it was stopped."""
+    staff = Staff()
+    monkeypatch.setattr(supervisor_module, "WorkerProcess", staff)
+    made = Scene(staff)
+    yield made
+    if hasattr(made, "supervisor"):
+        await asyncio.wait_for(made.supervisor.stop(), BOUND)
+        assert all(worker.gone for worker in staff.made)

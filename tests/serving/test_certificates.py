@@ -81,7 +81,7 @@ def test_files_that_cannot_be_used_are_refused(files: Files, broken: str, how: s
 def test_a_key_of_another_certificate_is_refused(files: Files) -> None:
     certificates = files.certificates()
     files.authority.issue_cert("localhost").private_key_pem.write_to_path(files.key)
-    with pytest.raises(ssl.SSLError, match="(?i)key.values.mismatch"):
+    with pytest.raises(ssl.SSLError, match=r"(?i)key.values.mismatch"):
         certificates.check()
 
 

@@ -217,14 +217,14 @@ async def test_a_configuration_that_is_refused_keeps_the_certificate_too(
     """Both or nothing."""
     first = pair.put(authority)
     one = await asyncio.to_thread(run, config, *pair.options, server=server)
-    good = config.read_text()
-    config.write_text(good + "surplus: 1\n")
+    good = await asyncio.to_thread(config.read_text)
+    await asyncio.to_thread(config.write_text, good + "surplus: 1\n")
     second = pair.put(authority)
     assert (await asyncio.to_thread(one.asked, "POST", "/reload"))[0] == 409
     connection = await Connection.open(one, trusting)
     await connection.close()
     assert connection.certificate == first
-    config.write_text(good)
+    await asyncio.to_thread(config.write_text, good)
     assert (await asyncio.to_thread(one.asked, "POST", "/reload"))[0] == 200
     async with load(one, trusting) as steady:
         await steady.until(lambda: second in steady.shown)

@@ -55,9 +55,9 @@ async def test_https_and_wss_are_answered(
         assert await asyncio.wait_for(client.recv(), BOUND) == "ping"
     with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
         await asyncio.to_thread(get, one, ssl.create_default_context())
-    plain = httpx.Client(trust_env=False, timeout=BOUND)
-    with plain, pytest.raises(httpx.TransportError):
-        plain.get(f"http://127.0.0.1:{one.place.port}/hello")
+    async with httpx.AsyncClient(trust_env=False, timeout=BOUND) as plain:
+        with pytest.raises(httpx.TransportError):
+            await plain.get(f"http://127.0.0.1:{one.place.port}/hello")
     assert "certificate " + str(pair.cert) in one.tail()
 
 

@@ -8,6 +8,7 @@ import io
 import json
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, closing
@@ -17,14 +18,15 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
+from tests.serving.conftest import Pair
 
-from gatekit import Gateway
 from gatekit.serving import worker as worker_module
 from gatekit.serving.channel import Channel, PeerGone
 from gatekit.serving.listen import listen_tcp
 from gatekit.serving.servers import SERVERS
-from gatekit.serving.settings import BadSettings, Settings
-from gatekit.serving.worker import Worker, imported, local_state, main
+from gatekit.serving.settings import Settings, TlsFiles
+from gatekit.serving.worker import Worker, local_state, main
 
 BOUND = 20.0
 DOCUMENT: dict[str, Any] = {
@@ -276,6 +278,30 @@ async def test_a_real_server_serves_and_stops(server: str, monkeypatch: pytest.M
             await one.ask("ping")
 
 
+@pytest.mark.parametrize(("server", "renews"), [("granian", False), ("uvicorn", True)])
+async def test_a_real_server_with_certificates_renews_them_or_says_that_it_cannot(
+    server: str, renews: bool, pair: Pair, authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "SETTLING", 0.05)
+    authority.cert_pem.write_to_path(tmp_path / "clients.pem")
+    tls = TlsFiles(str(pair.cert), str(pair.key), str(tmp_path / "clients.pem"))
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    authority.issue_cert("ann@clients.example").configure_cert(context)
+    async with scene(Settings("gateway.yaml", server=server, timeout=1.0, tls=tls)) as one:
+        await one.until_said()
+        port = one.worker._listening.getsockname()[1]
+        pair.put(authority)
+        assert await one.ask("renew") == ({} if renews else {"error": "OSError: granian reads certificates once"})
+        async with httpx.AsyncClient(verify=context, trust_env=False, timeout=BOUND) as client:
+            assert (await client.get(f"https://127.0.0.1:{port}/a")).status_code == 204
+        pair.cert.write_text("nonsense")
+        if renews:
+            assert "SSL" in (await one.ask("renew"))["error"]
+        assert await one.ask("stop") == {}
+        assert await one.ended() == 0
+
+
 # -- what a worker keeps for itself
 
 
@@ -288,60 +314,6 @@ def test_what_each_worker_has_of_its_own_is_said_once() -> None:
         config=SimpleNamespace(policies=[spec("rate_limit", "counters"), spec("cors", None)], routes=[route, route])
     )
     assert local_state(plan) == ["authn: verified tokens", "rate_limit: counters"]
-
-
-# -- the Gateway that a target names
-
-
-@pytest.fixture
-def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that is where the command was started."""
-    monkeypatch.chdir(tmp_path)
-    before, path = set(sys.modules), sys.path[:]
-    yield tmp_path
-    sys.path[:] = path
-    for name in set(sys.modules) - before:
-        if name.startswith("made_"):
-            del sys.modules[name]
-
-
-def written(folder: Path, name: str) -> None:
-    (folder / f"{name}.py").write_text(
-        "from types import SimpleNamespace\nfrom gatekit import Gateway\n"
-        "gateway = Gateway()\n"
-        "apps = SimpleNamespace(edge=gateway, inner=SimpleNamespace(make=lambda: gateway))\n"
-        "def make():\n    return gateway\n"
-        "number = 7\n"
-        "def wrong():\n    return 'text'\n"
-        "def needs(what):\n    return gateway\n"
-        "def breaks():\n    raise LookupError('no backend')\n"
-    )
-
-
-@pytest.mark.parametrize("attribute", ["gateway", "make", "apps.edge", "apps.inner.make", "Gateway"])
-def test_a_gateway_or_a_function_of_one_is_taken(modules: Path, attribute: str) -> None:
-    written(modules, "made_shop")
-    assert isinstance(imported(Settings(f"made_shop:{attribute}")), Gateway)
-
-
-@pytest.mark.parametrize(
-    ("target", "error", "said"),
-    [
-        ("made_one:number", BadSettings, "made_one:number is a int, not a gatekit.Gateway or a function of one"),
-        ("made_one:wrong", BadSettings, "made_one:wrong is a str, not a gatekit.Gateway"),
-        ("made_one:apps", BadSettings, "made_one:apps is a SimpleNamespace"),
-        ("made_one:nothing", AttributeError, "nothing"),
-        ("made_one:gateway.nothing", AttributeError, "nothing"),
-        ("made_one:needs", TypeError, "what"),
-        ("made_one:breaks", LookupError, "no backend"),
-        ("made_nowhere:gateway", ModuleNotFoundError, "made_nowhere"),
-        ("gateway.yaml", BadSettings, "is no module:attribute"),
-    ],
-)
-def test_what_is_none_is_said(modules: Path, target: str, error: type[Exception], said: str) -> None:
-    written(modules, "made_one")
-    with pytest.raises(error, match=said):
-        imported(Settings(target))
 
 
 # -- the process
@@ -387,5 +359,5 @@ async def test_its_orders_make_a_worker(fake: Settings) -> None:
 def test_without_uvloop_it_is_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvloop", None)
     assert worker_module._loop_factory() is None
-    monkeypatch.setitem(sys.modules, "uvloop", SimpleNamespace(new_event_loop="made"))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "uvloop", SimpleNamespace(new_event_loop="made"))
     assert worker_module._loop_factory() == "made"
