@@ -6,7 +6,6 @@ it smaller, lower the number; when it has to grow, say why in the commit.
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Callable
 from typing import Any

@@ -12,7 +12,7 @@ from gatekit.gateway.admin import Admin
 from gatekit.testing import TestResponse, call
 from gatekit.testing.asgi import http_scope
 
-TOKEN = "correct horse battery"
+TOKEN = "correct-horse-battery"
 LOCAL = "127.0.0.1"
 BOUND = 10.0
 CLOSED = [("GET", "/status"), ("POST", "/drain"), ("POST", "/reload")]

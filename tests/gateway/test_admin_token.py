@@ -12,7 +12,7 @@ import pytest
 from gatekit.gateway.admin import Admin
 from gatekit.testing import TestResponse, call
 
-TOKEN = "correct horse battery"
+TOKEN = "correct-horse-battery"
 LOCAL = "127.0.0.1"
 BOUND = 10.0
 CLOSED = [("GET", "/status"), ("POST", "/drain"), ("POST", "/reload")]
@@ -129,7 +129,17 @@ async def test_the_token_is_compared_in_constant_time(told: Told, monkeypatch: p
     assert len(compared) == 3
 
 
-@pytest.mark.parametrize("token", ["", "x", "fifteen letters"])
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "x",
+        "fifteen-letters",
+        "with spaces in between",
+        "\u0441\u0435\u043a\u0440\u0435\u0442" * 3,
+        "control-\x07-character",
+    ],
+)
 def test_a_token_that_keeps_nobody_out_is_refused(token: str) -> None:
     with pytest.raises(ValueError, match="16 characters"):
         Admin(Told(), token=token)

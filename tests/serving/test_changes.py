@@ -158,6 +158,9 @@ class Certificates:
     def change(self) -> str | None:
         return self.changed
 
+    def taken(self) -> None:
+        type(self).changed = None
+
 
 @pytest.fixture
 def certificates(monkeypatch: pytest.MonkeyPatch) -> type[Certificates]:
@@ -194,6 +197,18 @@ async def test_where_they_cannot_be_taken_in_place_the_workers_are_replaced(
     await scene.reload()
     assert at_work(supervisor) == set(scene.staff.made[2:])
     assert sorted(scene.staff.told("renew")) == ([] if change == "authorities" else [1, 2])
+
+
+async def test_a_renewal_that_failed_is_tried_again(scene: Scene, certificates: type[Certificates]) -> None:
+    supervisor = await scene.started(**TLS)
+    (old,) = scene.staff.made
+    certificates.changed = "authorities"
+    scene.staff.plans[2] = {"start": "failed"}
+    (refused,) = (await scene.reload())["refused"]
+    assert refused.startswith("the renewed certificate is not in use, what else is new is: ")
+    assert (supervisor.generation, at_work(supervisor)) == (2, {old})
+    assert (await scene.reload())["generation"] == 3
+    assert at_work(supervisor) == {scene.staff.made[2]}
 
 
 async def test_files_that_cannot_be_used_change_nothing(scene: Scene, certificates: type[Certificates]) -> None:

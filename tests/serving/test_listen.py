@@ -150,6 +150,16 @@ def test_a_socket_that_somebody_listens_on_is_left_alone(path: str) -> None:
         assert hears(first)
 
 
+def test_one_whose_queue_is_full_is_left_alone(path: str) -> None:
+    with closing(listen_unix(path, 0o600, 0)) as first, closing(socket.socket(socket.AF_UNIX)) as waiting:
+        waiting.setblocking(False)
+        waiting.connect(path)
+        with pytest.raises(BadSettings, match=r"whether somebody listens on .* cannot be seen"):
+            listen_unix(path, 0o600, 16)
+        assert os.path.exists(path)
+        first.accept()[0].close()
+
+
 def test_a_file_is_left_alone(path: str) -> None:
     Path(path).write_text("precious")
     with pytest.raises(BadSettings, match=f"{path} is there and is no socket"):
@@ -217,3 +227,8 @@ def test_a_socket_file_is_removed_unless_it_is_another_ones(tmp_path: Path) -> N
         SocketFile(path).remove()
         assert not os.path.exists(path)
     SocketFile(path).remove()
+
+
+def test_a_handed_socket_without_an_address_is_refused() -> None:
+    with socket.socket() as sock, pytest.raises(BadSettings, match="it has no address"):
+        inherited(sock.dup().detach(), 16)

@@ -1,17 +1,14 @@
-"""A certificate replaced while the listener serves: new connections see it, old ones go on, nobody is refused."""
+"""Certificates and authorities replaced while the listener serves. `test_renewal_load` does it under load."""
 
 from __future__ import annotations
 
 import http.client
 import ssl
-import threading
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import trustme
-import websockets.sync.client
 from tests.processes import Instance
 from tests.serving.conftest import Pair, Run
 from tests.serving.origin import Origin
@@ -27,80 +24,12 @@ def shown(port: int) -> bytes:
     return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", port)))
 
 
-class Steady:
-    """A client that never stops: one request on a connection of its own after the other, from a thread."""
-
-    def __init__(self, port: int, context: ssl.SSLContext) -> None:
-        self._port = port
-        self._context = context
-        self._over = threading.Event()
-        self.answered = 0
-        self.lost: list[str] = []
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._over.is_set():
-            try:
-                with closing(
-                    http.client.HTTPSConnection("127.0.0.1", self._port, timeout=BOUND, context=self._context)
-                ) as one:
-                    one.request("GET", "/hello")
-                    response = one.getresponse()
-                    if (response.status, response.read()) != (200, b"hi"):
-                        self.lost.append(f"status {response.status}")
-            except (OSError, http.client.HTTPException) as error:
-                self.lost.append(repr(error))
-            self.answered += 1
-
-    def stop(self) -> None:
-        self._over.set()
-        self._thread.join(BOUND)
-
-
-@pytest.fixture
-def steady(trusting: ssl.SSLContext) -> Iterator[list[Steady]]:
-    running: list[Steady] = []
-    yield running
-    for one in running:
-        one.stop()
-
-
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_new_certificate_is_shown_and_nothing_is_lost(
-    run: Run, config: Path, pair: Pair, authority: trustme.CA, trusting: ssl.SSLContext, origin: Origin,
-    steady: list[Steady], server: str,
-) -> None:  # fmt: skip
-    before = pair.put(authority)
-    one = run(config, *pair.options, "--grace", "0.5", server=server)
-    port = one.place.port
-    assert shown(port) == before
-    load = Steady(port, trusting)
-    steady.append(load)
-    stream = http.client.HTTPSConnection("127.0.0.1", port, timeout=BOUND, context=trusting)
-    name = f"renewal-{server}"
-    stream.request("GET", f"/stream/{name}")
-    origin.push(name, b"before ")
-    response = stream.getresponse()
-    assert response.read(7) == b"before "
-    with websockets.sync.client.connect(f"wss://127.0.0.1:{port}/ws", ssl=trusting) as socket:
-        after = pair.put(authority)
-        status, outcome = one.asked("POST", "/reload")
-        assert (status, outcome["generation"]) == (200, 2)
-        one.wait_for(lambda: shown(port) == after or None)
-        if server == "uvicorn":
-            # It takes the new files in place; under granian the old worker is leaving, and ends what goes on for ever.
-            socket.send("still there")
-            assert socket.recv(BOUND) == "still there"
-    origin.push(name, b"after")
-    origin.end(name)
-    assert response.read() == b"after"
-    stream.close()
-    seen = load.answered
-    one.wait_for(lambda: load.answered > seen + 20 or None)
-    load.stop()
-    assert load.lost == []
-    assert "the renewed certificate is in use" in one.tail()
+def test_a_key_of_another_type_is_used(run: Run, config: Path, pair: Pair, authority: trustme.CA, server: str) -> None:
+    one = run(config, *pair.options, server=server)
+    after = pair.put(authority, trustme.KeyType.RSA)
+    assert one.asked("POST", "/reload")[0] == 200
+    one.wait_for(lambda: shown(one.place.port) == after or None)
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -133,7 +62,7 @@ def test_files_that_cannot_be_used_change_nothing(
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_other_authorities_for_clients_replace_the_workers(
-    run: Run, config: Path, pair: Pair, authority: trustme.CA, tmp_path: Path, server: str
+    run: Run, config: Path, pair: Pair, authority: trustme.CA, origin: Origin, tmp_path: Path, server: str
 ) -> None:
     old, new = trustme.CA(), trustme.CA()
     file = tmp_path / "clients.pem"
@@ -142,18 +71,36 @@ def test_other_authorities_for_clients_replace_the_workers(
     workers = one.workers()
     assert let_in(one, authority, old)
     assert not let_in(one, authority, new)
-    new.cert_pem.write_to_path(file)
-    assert one.asked("POST", "/reload")[0] == 200
+    context = showing(authority, old)
+    with closing(http.client.HTTPSConnection("127.0.0.1", one.place.port, timeout=BOUND, context=context)) as stream:
+        # It holds an old worker up, which must not let anybody in meanwhile.
+        name = f"authorities-{server}"
+        stream.request("GET", f"/stream/{name}")
+        origin.push(name, b"before")
+        response = stream.getresponse()
+        assert response.read(6) == b"before"
+        new.cert_pem.write_to_path(file)
+        assert one.asked("POST", "/reload")[0] == 200
+        one.wait_for(lambda: not let_in(one, authority, old) or None)
+        assert set(workers) & set(one.workers())
+        assert not any(let_in(one, authority, old) for _ in range(20))
+        assert all(let_in(one, authority, new) for _ in range(5))
+        origin.end(name)
+        assert response.read() == b""
     one.wait_for(lambda: not set(workers) & set(one.workers()) or None)
-    assert let_in(one, authority, new)
-    assert not let_in(one, authority, old)
+
+
+def showing(authority: trustme.CA, issuer: trustme.CA) -> ssl.SSLContext:
+    """A client with a certificate of that issuer."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    issuer.issue_cert("ann@clients.example").configure_cert(context)
+    return context
 
 
 def let_in(one: Instance, authority: trustme.CA, issuer: trustme.CA) -> bool:
     """Whether a client with a certificate of that issuer is answered."""
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    issuer.issue_cert("ann@clients.example").configure_cert(context)
+    context = showing(authority, issuer)
     try:
         with closing(
             http.client.HTTPSConnection("127.0.0.1", one.place.port, timeout=BOUND, context=context)

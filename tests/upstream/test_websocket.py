@@ -127,7 +127,8 @@ async def test_the_upstreams_close_code_is_passed_on(
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"), [(1000, 1000), (4001, 4001), (1012, 1012), (1005, 1005), (1006, 1001), (1015, 1001), (2999, 1001)]
+    ("code", "expected"),
+    [(1000, 1000), (4001, 4001), (1012, 1012), (1005, 1005), (1006, 1001), (1015, 1001), (2999, 1001)],
 )
 async def test_the_clients_close_code_is_passed_on(world: Any, code: int, expected: int) -> None:
     closed: list[tuple[int | None, str | None]] = []

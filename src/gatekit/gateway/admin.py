@@ -89,9 +89,9 @@ class Admin:
     """
 
     def __init__(self, subject: Subject, *, token: str | None = None) -> None:
-        """Raises ValueError on a token that is too short to keep anybody out."""
-        if token is not None and len(token) < 16:
-            raise ValueError("an admin token must have 16 characters or more")
+        """Raises ValueError on a token that would not keep everybody out, or that no header can carry."""
+        if token is not None and (len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token):
+            raise ValueError("an admin token must have 16 characters or more, printable ASCII without spaces")
         self._subject = subject
         self._token = token
         self._open: dict[str, Callable[[], _Answer]] = {"/live": self._live, "/ready": self._ready}
@@ -135,17 +135,15 @@ class Admin:
         if refusal is not None:
             return refusal
         wanted, answer = found
-        if method != wanted:
-            return 405, {"allow": wanted}
+        if method != wanted and (method, wanted) != ("HEAD", "GET"):
+            return 405, {"allow": "GET, HEAD" if wanted == "GET" else wanted}
         return await answer(scope)
 
     def _refusal(self, scope: Any) -> _Answer | None:
         headers = Headers(list(scope["headers"]), shared=True)
         if self._token is not None:
-            given = headers.get("authorization") or ""
-            if hmac.compare_digest(
-                given.encode("latin-1", "replace"), f"Bearer {self._token}".encode("latin-1", "replace")
-            ):
+            given = headers.get_bytes(b"authorization") or b""
+            if hmac.compare_digest(given, b"Bearer " + self._token.encode("ascii")):
                 return None
             return 401, {"error": "give the admin token: Authorization: Bearer ..."}
         client = scope.get("client")

@@ -19,22 +19,40 @@ class Certificates:
 
     def check(self) -> None:
         """Load the files as they are on disk, to see whether a server could."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self._files.cert, self._files.key)
-        if self._files.client_ca is not None:
-            context.load_verify_locations(self._files.client_ca)
+        # ssl does not say which file it misses.
+        self._digests()
+        context_of(self._files)
 
     def change(self) -> Literal["certificate", "authorities"] | None:
-        """What has changed since the last call; from now on that is in use."""
-        before = (self._chain, self._authorities)
-        self._chain, self._authorities = self._digests()
-        if self._authorities != before[1]:
+        """What is on disk and not in use."""
+        chain, authorities = self._digests()
+        if authorities != self._authorities:
             return "authorities"
-        return "certificate" if self._chain != before[0] else None
+        return "certificate" if chain != self._chain else None
+
+    def taken(self) -> None:
+        """What is on disk is in use now."""
+        self._chain, self._authorities = self._digests()
 
     def _digests(self) -> tuple[str, str]:
         authorities = "" if self._files.client_ca is None else _digest(self._files.client_ca)
         return _digest(self._files.cert) + _digest(self._files.key), authorities
+
+
+def context_of(files: TlsFiles) -> ssl.SSLContext:
+    """What a listener with these files says and asks: TLS 1.2 or later. Raises OSError and ssl.SSLError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(files.cert, files.key, _no_password)
+    if files.client_ca is not None:
+        context.load_verify_locations(files.client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED if files.client_cert == "required" else ssl.CERT_OPTIONAL
+    return context
+
+
+def _no_password() -> str:
+    """Nobody is there to be asked at a reload."""
+    raise OSError("the private key has a password: give one without")
 
 
 def _digest(path: str) -> str:

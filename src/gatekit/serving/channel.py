@@ -85,7 +85,8 @@ class Channel:
         try:
             while line := await reader.readline():
                 self._take(json.loads(line))
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError, KeyError):
+            # What is no message of ours ends the conversation.
             pass
         finally:
             self.closed.set()
@@ -104,9 +105,11 @@ class Channel:
             answer.set_result(message["answer"])
 
     async def _answer(self, message: Mapping[str, Any]) -> None:
+        number = message.get("number")
         try:
             answer = await self._answering(message["ask"], message["about"])
+            json.dumps(answer)
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
-        if "number" in message and not self.closed.is_set():
-            self._say({"number": message["number"], "answer": answer})
+        if number is not None and not self.closed.is_set():
+            self._say({"number": number, "answer": answer})

@@ -60,8 +60,14 @@ def inherited(fd: int, backlog: int) -> socket.socket:
     """The listening socket that whoever started us holds open under this number (systemd's first is 3)."""
     try:
         sock = socket.socket(fileno=fd)
+    except OSError as error:
+        raise BadSettings(f"--fd {fd} is no socket to listen on: {error.strerror or error}") from None
+    try:
+        if sock.family != socket.AF_UNIX and not sock.getsockname()[1]:
+            raise OSError("it has no address")
         sock.listen(backlog)
     except OSError as error:
+        sock.close()
         raise BadSettings(f"--fd {fd} is no socket to listen on: {error.strerror or error}") from None
     sock.setblocking(False)
     return sock
@@ -102,8 +108,11 @@ def _clear(path: str) -> None:
         probe.settimeout(1.0)
         try:
             probe.connect(path)
-        except OSError:
+        except ConnectionRefusedError:
             os.unlink(path)
+        except OSError as error:
+            # A queue that is full, a socket that we may not use: somebody may well be there.
+            raise BadSettings(f"whether somebody listens on {path} cannot be seen: {error.strerror or error}") from None
         else:
             raise BadSettings(f"somebody listens on {path} already")
 

@@ -91,6 +91,10 @@ class OnGranian:
     async def stop_accepting(self) -> None:
         """granian cannot: a connection that it has accepted and not yet read is answered by it all the same."""
 
+    async def leave(self) -> None:
+        """It takes no more only when it stops, which closes idle connections at once."""
+        self.stop()
+
     def stop(self) -> None:
         stop: Any = self._server.stop
         stop()

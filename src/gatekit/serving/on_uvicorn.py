@@ -11,6 +11,7 @@ from typing import Any
 
 import uvicorn
 
+from gatekit.serving.certificates import context_of
 from gatekit.serving.settings import Settings
 
 
@@ -69,13 +70,7 @@ class OnUvicorn:
 
     def __init__(self, app: Any, sock: socket.socket, settings: Settings) -> None:
         self._tls = settings.tls
-        options: dict[str, Any] = {}
-        if self._tls is not None:
-            options = {"ssl_certfile": self._tls.cert, "ssl_keyfile": self._tls.key}
-            if self._tls.client_ca is not None:
-                required = self._tls.client_cert == "required"
-                options["ssl_ca_certs"] = self._tls.client_ca
-                options["ssl_cert_reqs"] = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
+        self._context: ssl.SSLContext | None = None
         self._config = uvicorn.Config(
             app,
             interface="asgi3",
@@ -89,8 +84,16 @@ class OnUvicorn:
             # uvicorn has whole seconds.
             timeout_keep_alive=max(1, round(settings.keepalive)),
             timeout_graceful_shutdown=max(1, round(settings.timeout)),
-            **options,
+            ssl_certfile=None if self._tls is None else self._tls.cert,
+            ssl_keyfile=None if self._tls is None else self._tls.key,
         )
+        if self._tls is not None:
+            self._config.load()
+            # One of our own: older uvicorns have no way to be given one.
+            self._context = context_of(self._tls)
+            listening = context_of(self._tls)
+            listening.sni_callback = self._shake
+            self._config.ssl = listening
         self._sock = sock
         self._keepalive = settings.keepalive
         self._server = _Server(self._config)
@@ -115,10 +118,18 @@ class OnUvicorn:
         for server in self._server.servers:
             server.close()
 
+    async def leave(self) -> None:
+        await self.stop_accepting()
+
     def stop(self) -> None:
         self._server.should_exit = True
 
     def renew(self) -> None:
-        context = self._config.ssl
-        if context is not None and self._tls is not None:
-            context.load_cert_chain(self._tls.cert, self._tls.key)
+        if self._tls is not None:
+            self._context = context_of(self._tls)
+
+    def _shake(self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext) -> None:
+        """A client says hello: it is shown the certificate that is in use now. Loading the new one into the old context
+        would not do: that keeps one for each type of key."""
+        if self._context is not None:
+            connection.context = self._context

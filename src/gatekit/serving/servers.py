@@ -39,6 +39,10 @@ class Server(Protocol):
         """Take no more connections, where the server can; what it has accepted is served on."""
         ...
 
+    async def leave(self) -> None:
+        """Take no more connections, whatever that costs: who connects from now on must not be served by this one."""
+        ...
+
     def stop(self) -> None:
         """Take no more connections, close idle ones, let requests finish, then return from `serve`."""
         ...

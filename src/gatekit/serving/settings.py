@@ -69,9 +69,12 @@ class Settings:
             raise BadSettings("--port must be from 0 (any that is free) to 65535")
         if self.uds is not None and self.fd is not None:
             raise BadSettings("--uds and --fd both say where to listen: keep one")
-        for name in ("grace", "timeout"):
-            if not 0 <= getattr(self, name) <= 86400:
-                raise BadSettings(f"--{name} must be from 0 to 86400 seconds")
+        for name, least in (("grace", 0), ("timeout", 0), ("hang", 0.1), ("keepalive", 1)):
+            if not least <= getattr(self, name) <= 86400:
+                raise BadSettings(f"--{name} must be from {least:g} to 86400 seconds")
+        for option, value in (("backlog", self.backlog), ("max-connections", self.max_connections)):
+            if not 1 <= value <= 1_000_000:
+                raise BadSettings(f"--{option} must be from 1 to 1000000")
         if self.server != "granian" and self.http in ("2", "both"):
             raise BadSettings("HTTP/2 is served by granian only: --server granian, or leave --http out")
         if self.server == "granian" and self.tls is not None and self.tls.client_cert == "optional":

@@ -145,11 +145,19 @@ class Supervisor:
             try:
                 self._check_certificates()
                 changed = await (self._roll() if self.source is None else self._exchange())
-                await self._renew()
+                try:
+                    await self._renew()
+                except (GatekitError, OSError) as error:
+                    kept = f"the renewed certificate is not in use, what else is new is: {error}"
+                    return self._refuse([kept])
             except ConfigRefused as refused:
                 return self._refuse([str(problem) for problem in refused.problems])
             except (GatekitError, OSError) as error:
                 return self._refuse([str(error)])
+            except Exception as error:
+                # A provider of somebody else's, most likely: what it raises must not decide what becomes of us.
+                _log.exception("the configuration could not be read")
+                return self._refuse([f"{type(error).__name__}: {error}"])
             finally:
                 self._pending = None
         self._refused = None
@@ -269,9 +277,14 @@ class Supervisor:
         _log.info("drained: %d requests were cut, %d streams ended", total["cut"], total["ended"])
         return {"drained": True, **total}
 
-    async def _drain_one(self, worker: WorkerProcess, grace: float, timeout: float) -> Mapping[str, Any]:
+    async def _drain_one(
+        self, worker: WorkerProcess, grace: float, timeout: float, *, leave: bool = False
+    ) -> Mapping[str, Any]:
+        about: dict[str, Any] = {"grace": grace, "limit": timeout}
+        if leave:
+            about["leave"] = True
         try:
-            return await worker.ask("drain", timeout=grace + timeout + ENDING, grace=grace, limit=timeout)
+            return await worker.ask("drain", timeout=grace + timeout + ENDING, **about)
         except PeerGone:
             return {}
 
@@ -315,9 +328,9 @@ class Supervisor:
         except PeerGone as gone:
             return {"gone": str(gone)}
 
-    async def _roll(self) -> Mapping[str, Any]:
-        """Replace the workers: when as many new ones serve, the old ones drain. Raises when a new one does not start; then
-        the old ones stay."""
+    async def _roll(self, *, leave: bool = False) -> Mapping[str, Any]:
+        """Replace the workers: when as many new ones serve, the old ones drain; with `leave` they take no connection
+        from then on. Raises when a new one does not start; then the old ones stay."""
         before = [worker for worker in self.workers.values() if not worker.leaving]
         started: list[WorkerProcess] = []
         try:
@@ -330,12 +343,12 @@ class Supervisor:
         for old, new in zip(before, started, strict=True):
             old.leaving = True
             self._take_in(new)
-            self._watch(self._retire(old))
+            self._watch(self._retire(old, leave=leave))
         _log.info("%d workers were replaced", len(self.workers))
         return {"replaced": len(self.workers), "workers": len(self.workers)}
 
-    async def _retire(self, old: WorkerProcess) -> None:
-        await self._drain_one(old, self.settings.grace, self.settings.timeout)
+    async def _retire(self, old: WorkerProcess, *, leave: bool) -> None:
+        await self._drain_one(old, self.settings.grace, self.settings.timeout, leave=leave)
         if not self.draining:
             await old.end(ENDING)
 
@@ -357,18 +370,19 @@ class Supervisor:
         if change is None:
             return
         workers = [worker for worker in self.workers.values() if not worker.leaving]
-        answers = (
-            [] if change == "authorities" else await asyncio.gather(*(self._told(one, "renew") for one in workers))
-        )
-        if change == "authorities" or any("error" in answer for answer in answers):
+        if change == "authorities":
+            # Whom the old ones would still let in must not get in any more.
+            await self._roll(leave=True)
+        elif any("error" in one for one in await asyncio.gather(*(self._told(worker, "renew") for worker in workers))):
             await self._roll()
+        self._certificates.taken()
         _log.info("the renewed certificate is in use")
 
     def _refuse(self, problems: Sequence[str]) -> Mapping[str, Any]:
         self._refused = {"at": round(self._now(), 3), "problems": list(problems)}
         for problem in problems:
             _log.error("refused: %s", problem)
-        _log.error("nothing was changed: generation %d stays in force", self.generation)
+        _log.error("generation %d is in force", self.generation)
         return {"refused": list(problems), "generation": self.generation}
 
 

@@ -140,6 +140,8 @@ class Worker:
             server.renew()
             return {}
         if what == "drain":
+            if about.get("leave"):
+                await server.leave()
             report = await gateway.drain(grace=about["grace"], timeout=about["limit"])
             return {"seconds": report.seconds, "cut": report.cut, "ended": report.ended}
         if what == "stop":
