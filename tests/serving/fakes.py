@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from gatekit.errors import Problem
@@ -161,7 +162,7 @@ class Scene:
     def make(self, target: str = "gateway.yaml", **fields: Any) -> Patient:
         settings = Settings(target, grace=0.0, timeout=0.0, hang=0.75, **fields)
         read: Any = self._read
-        nowhere: Any = None
+        nowhere: Any = SimpleNamespace(close=lambda: self.staff.log.append("0.closed"))
         self.supervisor = Patient(settings, nowhere, read=read, now=lambda: 1_700_000_000.0)
         return self.supervisor
 

@@ -22,11 +22,15 @@ async def test_the_first_worker_serves_before_the_others_are_started(scene: Scen
     gate = asyncio.Event()
     scene.staff.plans[1] = {"start": gate}
     supervisor = scene.make(workers=3)
-    assert supervisor.ready() == "no worker serves"
+    scene.staff.plans[3] = {"start": (last := asyncio.Event())}
+    assert supervisor.ready() == "starting"
     starting = asyncio.create_task(supervisor.start())
     await scene.until(lambda: scene.staff.made, "one is started")
     assert len(scene.staff.made) == 1
     gate.set()
+    await scene.until(lambda: len(scene.staff.made) == 3, "the others are started")
+    assert supervisor.ready() == "starting"
+    last.set()
     await asyncio.wait_for(starting, BOUND)
     assert sorted(supervisor.workers) == [1, 2, 3]
     assert supervisor.ready() is None

@@ -148,11 +148,11 @@ class Admin:
             return 401, {"error": "give the admin token: Authorization: Bearer ..."}
         client = scope.get("client")
         # A peer on a Unix socket has no address: the file's mode says who may connect.
-        if client and client[0] and not _loopback(client[0]):
+        if client and client[0] and not is_loopback(client[0]):
             return 403, {"error": "without an admin token, this is for the machine itself"}
         host = (headers.get("host") or "").lower()
         name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-        if name not in ("localhost", "") and not _loopback(name):
+        if name not in ("localhost", "") and not is_loopback(name):
             return 403, {"error": "the Host header must name this machine: localhost or a loopback address"}
         if headers.get("origin") is not None or headers.get("sec-fetch-site") not in (None, "none"):
             return 403, {"error": "web pages may not ask this"}
@@ -183,7 +183,8 @@ class Admin:
         return (409 if "refused" in outcome else 200), outcome
 
 
-def _loopback(text: str) -> bool:
+def is_loopback(text: str) -> bool:
+    """Whether that is an address of this machine alone."""
     try:
         address = ip_address(text)
     except ValueError:

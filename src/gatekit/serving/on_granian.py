@@ -66,6 +66,7 @@ class OnGranian:
         self._http = settings.http if settings.http != "auto" else "1" if tls is None else "both"
         logger = logging.getLogger("_granian")
         level = logger.level
+        self._sock = sock
         self._server = _OnSocket(
             app,
             sock,
@@ -92,8 +93,10 @@ class OnGranian:
         """granian cannot: a connection that it has accepted and not yet read is answered by it all the same."""
 
     async def leave(self) -> None:
-        """It takes no more only when it stops, which closes idle connections at once."""
+        """It takes no more only when it stops, which closes idle connections at once. What listens is closed too, or the
+        kernel would go on taking connections for nobody."""
         self.stop()
+        self._sock.close()
 
     def stop(self) -> None:
         stop: Any = self._server.stop

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal, Self
 
 from gatekit.errors import GatekitError
+from gatekit.gateway.admin import is_loopback
 
 TOKEN = "GATEKIT_ADMIN_TOKEN"  # noqa: S105 - the name of the variable, not a token
 """The environment variable with the admin token."""
@@ -86,7 +87,7 @@ class Settings:
         if self.admin is None or self.admin.startswith("unix:"):
             return
         host, port = admin_address(self.admin)
-        if host not in ("127.0.0.1", "::1", "localhost") and self.admin_token is None:
+        if host != "localhost" and not is_loopback(host) and self.admin_token is None:
             raise BadSettings(
                 f"--admin {self.admin} can be reached from other machines: give --admin-token-file (or "
                 "GATEKIT_ADMIN_TOKEN), or listen on 127.0.0.1"

@@ -59,6 +59,7 @@ class Supervisor:
         self.workers: dict[int, WorkerProcess] = {}
         self.restarts = 0
         self.draining = False
+        self._complete = False
         self._listening = listening
         self._read = read
         self._now = now
@@ -89,6 +90,7 @@ class Supervisor:
                 self.draining = True
                 await self._end_all(0.0)
                 raise
+            self._complete = True
         self._watch(self._ping())
 
     async def stop(self) -> None:
@@ -108,6 +110,8 @@ class Supervisor:
     def ready(self) -> str | None:
         if self.draining:
             return "draining"
+        if not self._complete:
+            return "starting"
         if not any(worker.ready is not None and not worker.leaving for worker in self.workers.values()):
             return "no worker serves"
         return None
@@ -267,6 +271,9 @@ class Supervisor:
         asked = [self._drain_one(worker, settings.grace, settings.timeout) for worker in self._alive]
         everybody = asyncio.ensure_future(asyncio.gather(*asked))
         hurried = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait([everybody, hurried], timeout=settings.grace, return_when=asyncio.FIRST_COMPLETED)
+        # The workers take no connection any more: who comes now is to be refused, not to wait for nobody.
+        self._listening.close()
         await asyncio.wait([everybody, hurried], return_when=asyncio.FIRST_COMPLETED)
         if not everybody.done():
             _log.warning("told again to stop: what is under way is cut")
@@ -277,14 +284,9 @@ class Supervisor:
         _log.info("drained: %d requests were cut, %d streams ended", total["cut"], total["ended"])
         return {"drained": True, **total}
 
-    async def _drain_one(
-        self, worker: WorkerProcess, grace: float, timeout: float, *, leave: bool = False
-    ) -> Mapping[str, Any]:
-        about: dict[str, Any] = {"grace": grace, "limit": timeout}
-        if leave:
-            about["leave"] = True
+    async def _drain_one(self, worker: WorkerProcess, grace: float, timeout: float, **how: bool) -> Mapping[str, Any]:
         try:
-            return await worker.ask("drain", timeout=grace + timeout + ENDING, **about)
+            return await worker.ask("drain", timeout=grace + timeout + ENDING, grace=grace, limit=timeout, **how)
         except PeerGone:
             return {}
 
@@ -348,7 +350,7 @@ class Supervisor:
         return {"replaced": len(self.workers), "workers": len(self.workers)}
 
     async def _retire(self, old: WorkerProcess, *, leave: bool) -> None:
-        await self._drain_one(old, self.settings.grace, self.settings.timeout, leave=leave)
+        await self._drain_one(old, self.settings.grace, self.settings.timeout, leave=leave, succeeded=True)
         if not self.draining:
             await old.end(ENDING)
 

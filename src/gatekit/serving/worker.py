@@ -46,6 +46,7 @@ class Worker:
         self._server: Server | None = None
         self._prepared: Snapshot | None = None
         self._stop = asyncio.Event()
+        self._leaving = False
 
     async def run(self, generation: int, document: Mapping[str, Any] | None) -> int:
         """Serve until told to stop. The result is the exit code."""
@@ -64,6 +65,9 @@ class Worker:
         serving = asyncio.create_task(self._server.serve(), name="gatekit server")
         stopping = [asyncio.create_task(event.wait()) for event in (self._stop, self.channel.closed)]
         await asyncio.wait([serving, *stopping], return_when=asyncio.FIRST_COMPLETED)
+        if self._leaving:
+            # The server has nothing left. The drain is still to be answered, and whoever asked for it says when to go.
+            await asyncio.wait(stopping, timeout=STOPPING, return_when=asyncio.FIRST_COMPLETED)
         if not self._stop.is_set() and self.channel.closed.is_set():
             _log.warning("the supervisor is gone: draining")
             await gateway.drain(grace=0, timeout=self._settings.timeout)
@@ -140,14 +144,24 @@ class Worker:
             server.renew()
             return {}
         if what == "drain":
-            if about.get("leave"):
-                await server.leave()
-            report = await gateway.drain(grace=about["grace"], timeout=about["limit"])
-            return {"seconds": report.seconds, "cut": report.cut, "ended": report.ended}
+            return await self._drain(gateway, server, about)
         if what == "stop":
             self._stop.set()
             return {}
         return {"error": f"a worker does not know {what!r}"}
+
+    async def _drain(self, gateway: Gateway, server: Server, about: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Connections are taken until the grace ends: who came later would be cut with the rest. A worker that has a
+        successor takes no more from the first moment on, where its server can."""
+        grace = 0.0 if about.get("leave") else about["grace"]
+        if about.get("succeeded"):
+            await server.stop_accepting()
+        draining = asyncio.ensure_future(gateway.drain(grace=about["grace"], timeout=about["limit"]))
+        await asyncio.wait([draining], timeout=grace)
+        self._leaving = True
+        await server.leave()
+        report = await draining
+        return {"seconds": report.seconds, "cut": report.cut, "ended": report.ended}
 
     async def _prepare(self, gateway: Gateway, about: Mapping[str, Any]) -> Mapping[str, Any]:
         """Compile beside the requests. The collector would look at all that comes into being, again and again, and stop
