@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 
 import pytest
+
+APART = ("drills", "deploy", "serving")
+"""Folders whose tests of real servers start everything as processes: they say nothing about coverage and mostly wait."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if folder in APART and item.get_closest_marker("servers") is not None:
+            item.add_marker(pytest.mark.apart)
 
 
 def pytest_collection_finish() -> None:

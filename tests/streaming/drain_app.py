@@ -10,7 +10,7 @@ import asyncio
 import json
 from typing import Any
 
-from gateway_app import Recording, gateway
+from gateway_app import Recording, gateway  # type: ignore[import-not-found] # beside this file, where it is run
 from gateway_app import app as told
 
 from gatekit import Gateway
