@@ -75,9 +75,6 @@ class Fake:
     async def stop_accepting(self) -> None:
         self.told.append("stop_accepting")
 
-    async def leave(self) -> None:
-        self.told.append("leave")
-
     def stop(self) -> None:
         self.told.append("stop")
         if self.mode != "hangs":
@@ -199,7 +196,7 @@ async def test_a_drain_is_answered_when_it_is_over(fake: Settings) -> None:
         await one.until_said()
         answer = await one.ask("drain", grace=0.0, limit=0.0)
         assert (answer["cut"], answer["ended"]) == (0, 0)
-        assert one.server.told == ["leave"]
+        assert one.server.told == ["stop_accepting"]
         assert (await one.ask("status"))["draining"] is True
 
 

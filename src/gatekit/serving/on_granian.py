@@ -6,6 +6,7 @@ It carries as many requests as under its own command line (measured side by side
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,14 @@ class _OnSocket(Embedded):
 
     def __init__(self, app: Any, sock: socket.socket, **options: Any) -> None:
         super().__init__(app, interface=Interfaces.ASGI, **options)
-        self._listening = sock
+        self._handed = sock
+        self.listening: int | None = None
 
     def _init_shared_socket(self) -> None:
         # granian closes the number it is given.
-        number = self._listening.dup().detach()
+        number = self.listening = self._handed.dup().detach()
         holder: Any = _granian.SocketHolder
-        self._shd: Any = holder(number, self._listening.family == socket.AF_UNIX, self.backlog)
+        self._shd: Any = holder(number, self._handed.family == socket.AF_UNIX, self.backlog)
         self._sfd: Any = number
 
 
@@ -90,12 +92,16 @@ class OnGranian:
         await self._server.serve()
 
     async def stop_accepting(self) -> None:
-        """granian cannot: a connection that it has accepted and not yet read is answered by it all the same."""
-
-    async def leave(self) -> None:
-        """It takes no more only when it stops, which closes idle connections at once. What listens is closed too, or the
-        kernel would go on taking connections for nobody."""
-        self.stop()
+        """granian has no word for it, and told to stop it drops connections that are in their TLS handshake. So the
+        number that it accepts from is given to a socket on which nobody ever connects."""
+        if self._server.listening is not None:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
+                # A name that the kernel chooses, in the abstract namespace (unix(7)).
+                silent.bind("")
+                silent.listen(1)
+                silent.setblocking(False)
+                os.dup2(silent.fileno(), self._server.listening, inheritable=False)
+            self._server.listening = None
         self._sock.close()
 
     def stop(self) -> None:

@@ -118,9 +118,6 @@ class OnUvicorn:
         for server in self._server.servers:
             server.close()
 
-    async def leave(self) -> None:
-        await self.stop_accepting()
-
     def stop(self) -> None:
         self._server.should_exit = True
 

@@ -36,11 +36,7 @@ class Server(Protocol):
         ...
 
     async def stop_accepting(self) -> None:
-        """Take no more connections, where the server can; what it has accepted is served on."""
-        ...
-
-    async def leave(self) -> None:
-        """Take no more connections, whatever that costs: who connects from now on must not be served by this one."""
+        """Take no more connections and hold the listening socket no longer; what it has accepted is served on."""
         ...
 
     def stop(self) -> None:

@@ -330,9 +330,9 @@ class Supervisor:
         except PeerGone as gone:
             return {"gone": str(gone)}
 
-    async def _roll(self, *, leave: bool = False) -> Mapping[str, Any]:
-        """Replace the workers: when as many new ones serve, the old ones drain; with `leave` they take no connection
-        from then on. Raises when a new one does not start; then the old ones stay."""
+    async def _roll(self) -> Mapping[str, Any]:
+        """Replace the workers: when as many new ones serve, the old ones take no more connections and drain. Raises when
+        a new one does not start; then the old ones stay."""
         before = [worker for worker in self.workers.values() if not worker.leaving]
         started: list[WorkerProcess] = []
         try:
@@ -345,12 +345,12 @@ class Supervisor:
         for old, new in zip(before, started, strict=True):
             old.leaving = True
             self._take_in(new)
-            self._watch(self._retire(old, leave=leave))
+            self._watch(self._retire(old))
         _log.info("%d workers were replaced", len(self.workers))
         return {"replaced": len(self.workers), "workers": len(self.workers)}
 
-    async def _retire(self, old: WorkerProcess, *, leave: bool) -> None:
-        await self._drain_one(old, self.settings.grace, self.settings.timeout, leave=leave, succeeded=True)
+    async def _retire(self, old: WorkerProcess) -> None:
+        await self._drain_one(old, self.settings.grace, self.settings.timeout, succeeded=True)
         if not self.draining:
             await old.end(ENDING)
 
@@ -374,7 +374,7 @@ class Supervisor:
         workers = [worker for worker in self.workers.values() if not worker.leaving]
         if change == "authorities":
             # Whom the old ones would still let in must not get in any more.
-            await self._roll(leave=True)
+            await self._roll()
         elif any("error" in one for one in await asyncio.gather(*(self._told(worker, "renew") for worker in workers))):
             await self._roll()
         self._certificates.taken()

@@ -46,7 +46,6 @@ class Worker:
         self._server: Server | None = None
         self._prepared: Snapshot | None = None
         self._stop = asyncio.Event()
-        self._leaving = False
 
     async def run(self, generation: int, document: Mapping[str, Any] | None) -> int:
         """Serve until told to stop. The result is the exit code."""
@@ -65,9 +64,6 @@ class Worker:
         serving = asyncio.create_task(self._server.serve(), name="gatekit server")
         stopping = [asyncio.create_task(event.wait()) for event in (self._stop, self.channel.closed)]
         await asyncio.wait([serving, *stopping], return_when=asyncio.FIRST_COMPLETED)
-        if self._leaving:
-            # The server has nothing left. The drain is still to be answered, and whoever asked for it says when to go.
-            await asyncio.wait(stopping, timeout=STOPPING, return_when=asyncio.FIRST_COMPLETED)
         if not self._stop.is_set() and self.channel.closed.is_set():
             _log.warning("the supervisor is gone: draining")
             await gateway.drain(grace=0, timeout=self._settings.timeout)
@@ -152,14 +148,11 @@ class Worker:
 
     async def _drain(self, gateway: Gateway, server: Server, about: Mapping[str, Any]) -> Mapping[str, Any]:
         """Connections are taken until the grace ends: who came later would be cut with the rest. A worker that has a
-        successor takes no more from the first moment on, where its server can."""
-        grace = 0.0 if about.get("leave") else about["grace"]
-        if about.get("succeeded"):
-            await server.stop_accepting()
+        successor takes no more from the first moment on."""
         draining = asyncio.ensure_future(gateway.drain(grace=about["grace"], timeout=about["limit"]))
-        await asyncio.wait([draining], timeout=grace)
-        self._leaving = True
-        await server.leave()
+        if not about.get("succeeded"):
+            await asyncio.wait([draining], timeout=about["grace"])
+        await server.stop_accepting()
         report = await draining
         return {"seconds": report.seconds, "cut": report.cut, "ended": report.ended}
 
