@@ -105,6 +105,8 @@ class OnGranian:
         self._sock.close()
 
     def stop(self) -> None:
+        # From here on granian closes the number, and it may soon be another file's.
+        self._server.listening = None
         stop: Any = self._server.stop
         stop()
 
