@@ -25,7 +25,11 @@ def install(folder: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(dist), str(ROOT)]
     subprocess.run(pip, check=True)
     (line,) = [rest for name, rest in instructions() if name == "RUN"]
-    subprocess.run(line.replace("/opt/gatekit", str(target)).replace("/tmp/dist", str(dist)), shell=True, check=True)
+    subprocess.run(
+        line.replace("/opt/gatekit", str(target)).replace("--find-links /dist", f"--find-links {dist}"),
+        shell=True,
+        check=True,
+    )
     return target
 
 

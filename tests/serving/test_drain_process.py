@@ -26,6 +26,9 @@ def taken(port: int) -> bool | None:
             one.getresponse().read()
     except ConnectionRefusedError:
         return False
+    except (OSError, http.client.HTTPException):
+        # It waited in the queue at the very moment at which the socket was closed.
+        return None
     return None
 
 

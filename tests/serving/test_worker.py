@@ -47,7 +47,6 @@ class Fake:
 
     name = "fake"
     protocols = "none"
-    renews_certificates = True
     mode = "stops"
 
     def __init__(self, app: Any, sock: socket.socket, settings: Settings) -> None:

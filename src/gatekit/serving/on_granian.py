@@ -54,7 +54,6 @@ class OnGranian:
     """`gatekit.serving.servers.Server` by granian."""
 
     name = "granian"
-    renews_certificates = False
 
     def __init__(self, app: Any, sock: socket.socket, settings: Settings) -> None:
         options: dict[str, Any] = {}

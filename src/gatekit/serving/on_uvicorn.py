@@ -66,7 +66,6 @@ class OnUvicorn:
     """`gatekit.serving.servers.Server` by uvicorn."""
 
     name = "uvicorn"
-    renews_certificates = True
 
     def __init__(self, app: Any, sock: socket.socket, settings: Settings) -> None:
         self._tls = settings.tls
@@ -115,7 +114,8 @@ class OnUvicorn:
             serving.cancel()
 
     async def stop_accepting(self) -> None:
-        for server in self._server.servers:
+        # It has none before it has started.
+        for server in getattr(self._server, "servers", ()):
             server.close()
 
     def stop(self) -> None:

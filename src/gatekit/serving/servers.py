@@ -28,8 +28,6 @@ class Server(Protocol):
     name: str
     protocols: str
     """What it speaks, as the banner says it."""
-    renews_certificates: bool
-    """Whether `renew` works while it serves; where it does not, workers are replaced one by one instead."""
 
     async def serve(self) -> None:
         """Serve until `stop` was called and everything under way has ended. Returns early when it cannot start."""
@@ -44,7 +42,8 @@ class Server(Protocol):
         ...
 
     def renew(self) -> None:
-        """Read the certificate files again, for connections from now on. Raises OSError, ssl.SSLError."""
+        """Read the certificate files again, for connections from now on. Raises OSError, ssl.SSLError; where a server
+        cannot do it at all, the workers are replaced instead."""
         ...
 
 
