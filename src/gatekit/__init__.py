@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         GatekitError,
         MisplacedPolicy,
         MissingPort,
+        MissingSecret,
         PolicySuspended,
         Problem,
         ResponseTruncated,
@@ -47,7 +48,24 @@ if TYPE_CHECKING:
         UpstreamError,
     )
     from gatekit.gateway.gateway import Gateway
-    from gatekit.policies.authn import ApiKey, Authn, api_keys
+    from gatekit.policies.authn import (
+        ApiKey,
+        Authn,
+        BasicUser,
+        CertificateCaller,
+        all_of,
+        api_keys,
+        basic,
+        development_tokens,
+        hash_password,
+        introspection,
+        jwt,
+        mtls,
+        new_api_key,
+    )
+    from gatekit.policies.authz import Authz, CertificateTest, ClaimTest, Param, Rule, ShadowPolicy, TextTest
+    from gatekit.policies.authz.cel import cel
+    from gatekit.policies.authz.external import external
     from gatekit.policies.cors import Cors
     from gatekit.policies.guard import SecurityHeaders
     from gatekit.policies.rate_limit import RateLimit
@@ -60,8 +78,13 @@ _HOMES = {
     "ANONYMOUS": "core.identity",
     "ApiKey": "policies.authn",
     "Authn": "policies.authn",
+    "Authz": "policies.authz",
+    "BasicUser": "policies.authn",
     "BodyFilter": "core.policy",
     "BreakerChanged": "core.events",
+    "CertificateCaller": "policies.authn",
+    "CertificateTest": "policies.authz",
+    "ClaimTest": "policies.authz",
     "ClientDisconnected": "errors",
     "Cluster": "config.cluster",
     "ConfigApplied": "core.events",
@@ -85,7 +108,9 @@ _HOMES = {
     "Job": "core.policy",
     "MisplacedPolicy": "errors",
     "MissingPort": "errors",
+    "MissingSecret": "errors",
     "Outcome": "core.outcome",
+    "Param": "policies.authz",
     "Placement": "core.policy",
     "PolicyFailed": "core.events",
     "PolicySuspended": "errors",
@@ -103,13 +128,26 @@ _HOMES = {
     "Rewrite": "policies.transform",
     "Route": "config.model",
     "RouteFailed": "errors",
+    "Rule": "policies.authz",
     "SecurityHeaders": "policies.guard",
+    "ShadowPolicy": "policies.authz",
     "Spec": "core.policy",
     "Stage": "core.policy",
     "StoreUnavailable": "errors",
     "Telemetry": "policies.telemetry",
+    "TextTest": "policies.authz",
     "UpstreamError": "errors",
+    "all_of": "policies.authn",
     "api_keys": "policies.authn",
+    "basic": "policies.authn",
+    "cel": "policies.authz.cel",
+    "development_tokens": "policies.authn",
+    "external": "policies.authz.external",
+    "hash_password": "policies.authn",
+    "introspection": "policies.authn",
+    "jwt": "policies.authn",
+    "mtls": "policies.authn",
+    "new_api_key": "policies.authn",
     "violations": "core.contracts",
 }
 
@@ -127,11 +165,14 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "ANONYMOUS", "ApiKey", "Authn", "BodyFilter", "BreakerChanged", "ClientDisconnected", "Cluster", "ConfigApplied",
-    "ConfigRefused", "ConfigRejected", "ContractViolation", "Cors", "EndpointFailed", "Event", "Events", "Exchange",
-    "Fault", "GatekitError", "Gateway", "GatewayConfig", "GatewayStarted", "Grade", "Headers", "IDENTITY", "Identity", "Job",
-    "MisplacedPolicy", "MissingPort", "Outcome", "Placement", "PolicyFailed", "PolicySuspended", "Ports", "Problem",
-    "RateLimit", "Redirect", "Reply", "RequestHeaders", "RequestRefused", "Respond", "ResponseHead", "ResponseHeaders",
-    "ResponseTruncated", "Rewrite", "Route", "RouteFailed", "SecurityHeaders", "Spec", "Stage", "StoreUnavailable",
-    "Telemetry", "UpstreamError", "__version__", "api_keys", "violations",
+    "ANONYMOUS", "ApiKey", "Authn", "Authz", "BasicUser", "BodyFilter", "BreakerChanged", "CertificateCaller",
+    "CertificateTest", "ClaimTest", "ClientDisconnected", "Cluster", "ConfigApplied", "ConfigRefused",
+    "ConfigRejected", "ContractViolation", "Cors", "EndpointFailed", "Event", "Events", "Exchange", "Fault",
+    "GatekitError", "Gateway", "GatewayConfig", "GatewayStarted", "Grade", "Headers", "IDENTITY", "Identity", "Job",
+    "MisplacedPolicy", "MissingPort", "MissingSecret", "Outcome", "Param", "Placement", "PolicyFailed",
+    "PolicySuspended", "Ports", "Problem", "RateLimit", "Redirect", "Reply", "RequestHeaders", "RequestRefused",
+    "Respond", "ResponseHead", "ResponseHeaders", "ResponseTruncated", "Rewrite", "Route", "RouteFailed", "Rule",
+    "SecurityHeaders", "ShadowPolicy", "Spec", "Stage", "StoreUnavailable", "Telemetry", "TextTest",
+    "UpstreamError", "__version__", "all_of", "api_keys", "basic", "cel", "development_tokens", "external",
+    "hash_password", "introspection", "jwt", "mtls", "new_api_key", "violations",
 ]  # fmt: skip

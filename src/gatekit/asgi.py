@@ -105,6 +105,12 @@ class Authn(_Single):
     kind = "authn"
 
 
+class Authz(_Single):
+    """`gatekit.Authz` around an app: may they? `Authn` stands further out."""
+
+    kind = "authz"
+
+
 class Cors(_Single):
     """`gatekit.Cors` around an app: cross-origin requests from browsers."""
 
@@ -167,6 +173,6 @@ class Router:
 
 
 __all__ = [
-    "Authn", "Cors", "Policies", "RateLimit", "RequestHeaders", "ResponseHeaders", "Router", "SecurityHeaders",
+    "Authn", "Authz", "Cors", "Policies", "RateLimit", "RequestHeaders", "ResponseHeaders", "Router", "SecurityHeaders",
     "Telemetry",
 ]  # fmt: skip

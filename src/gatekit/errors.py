@@ -87,6 +87,10 @@ class MissingPort(GatekitError):
         super().__init__(f"this policy needs the port {port!r}: bind it with spec.bind({port}=...)")
 
 
+class MissingSecret(GatekitError):
+    """A reference to a secret leads to nothing. The text names the reference, never what was found."""
+
+
 class PolicySuspended(GatekitError):
     """A policy waited for an event loop under WSGI, where there is none. The request was refused (fail closed).
 

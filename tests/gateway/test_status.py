@@ -69,6 +69,7 @@ async def test_what_is_in_force_and_what_stands_behind_it(up: Upstream, clock: M
                 },
             }
         },
+        "policies": [],
     }
     assert (await call(gateway, target="/orders/1")).status == 200
     endpoint = gateway.status()["clusters"]["orders"]["endpoints"][up.url]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from gatekit.core.ports import Ask, Fetched, Taken
+from gatekit.core.ports import PUBLIC, Ask, Fetched, Reach, Taken
 from gatekit.drivers.wsgi import run_now
 from gatekit.errors import StoreUnavailable
 from gatekit.gateway.blocking import blocking
@@ -135,6 +135,7 @@ def test_a_fetch_is_wrapped_too(thread: LoopThread) -> None:
         headers: Sequence[tuple[str, str]] = (),
         body: bytes | None = None,
         timeout: float = 5.0,
+        reach: Reach = PUBLIC,
     ) -> Fetched:
         await asyncio.wait([asyncio.create_task(add(1, 1))])
         return Fetched(200, {}, url.encode())

@@ -250,16 +250,16 @@ def test_a_refusal_of_the_door_runs_the_policies() -> None:
     assert run([], request("HEAD")).body == b""
 
 
-async def test_the_detector_finds_a_policy_that_waits_also_under_a_loop() -> None:
+def test_the_detector_finds_a_policy_that_waits_also_under_a_loop() -> None:
     with Suspensions() as suspensions:
         (fine,) = suspensions.watch(Probe("a", []))
         policy = fine.bind(test_ports())
-        assert await policy.decide(request()) is None
+        assert policy.decide(request()) is None
         assert not hasattr(policy, "needs_body") or policy.needs_body is None
     suspensions = Suspensions()
     (waits,) = suspensions.watch(Waits())
     with pytest.raises(PolicySuspended):
-        await waits.bind(test_ports()).decide(request())
+        waits.bind(test_ports()).decide(request())
     with pytest.raises(AssertionError, match=r"Waits: Waits\.decide waited"), suspensions:
         pass
     (plain,) = Suspensions().watch(Plain())

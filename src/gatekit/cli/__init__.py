@@ -1,4 +1,4 @@
-"""The `gatekit` command: run, check, explain, schema, demo. It parses arguments and prints; the work is done elsewhere."""
+"""The `gatekit` command: run, check, explain, token, key, revoke, schema, demo. It parses arguments and prints; the work is done elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"gatekit {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
 
-    from gatekit.cli.run import add_arguments
+    from gatekit.cli import key, revoke, run, token
 
     check = commands.add_parser(
         "check", help="validate a configuration file; exit 1 with every finding if it is refused"
@@ -31,12 +31,25 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument("url", help="/path?query, or a whole URL with its host")
     explain.add_argument("-H", "--header", action="append", default=[], metavar="NAME: VALUE")
     explain.add_argument("--client", metavar="ADDRESS", help="the client's address")
+    explain.add_argument(
+        "--as", dest="caller", metavar="JSON", help="who is calling, as in '{\"subject\": \"ann\", \"scopes\": [\"orders:read\"]}'"
+    )
 
-    add_arguments(
+    run.add_arguments(
         commands.add_parser(
             "run",
             help="serve a configuration: workers, reload, drain; exit 1 with every finding if it is refused",
         )
+    )
+
+    token.add_arguments(
+        commands.add_parser(
+            "token", help="mint a token for development, which only a gateway in development mode takes"
+        )
+    )
+    key.add_arguments(commands.add_parser("key", help="make an API key: what the caller gets, and what the gateway keeps"))
+    revoke.add_arguments(
+        commands.add_parser("revoke", help="revoke tokens, sessions, clients or tenants on every instance at once")
     )
 
     commands.add_parser("schema", help="print the JSON Schema of configuration files")
@@ -70,7 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "explain":
             from gatekit.cli.explain import explain
 
-            return explain(options.config, options.method, options.url, options.header, options.client)
+            return explain(
+                options.config, options.method, options.url, options.header, options.client, options.caller
+            )
         if options.command == "schema":
             from gatekit.cli.schema import schema
 
@@ -79,6 +94,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from gatekit.cli.run import run
 
             return run(options)
+        if options.command == "token":
+            from gatekit.cli.token import token
+
+            return token(options)
+        if options.command == "key":
+            from gatekit.cli.key import key
+
+            return key(options)
+        if options.command == "revoke":
+            from gatekit.cli.revoke import revoke
+
+            return revoke(options)
         from gatekit.cli.demo import demo
 
         return demo(options.port, once=options.once)

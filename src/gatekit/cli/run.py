@@ -70,7 +70,9 @@ def add_arguments(run: argparse.ArgumentParser) -> None:
         "--hang", type=float, default=default.hang, metavar="SECONDS",
         help="a worker that does not answer the supervisor for so long is replaced (default: %(default)g)",
     )  # fmt: skip
-    admin.add_argument("--dev", action="store_true", help="reload when the file changes, stop without waiting")
+    admin.add_argument(
+        "--dev", action="store_true", help="reload when the file changes, stop without waiting, take development tokens",
+    )
 
 
 def settings_from(options: argparse.Namespace) -> Settings:
@@ -89,6 +91,9 @@ def run(options: argparse.Namespace) -> int:
     """Run until told to stop."""
     from gatekit.serving.run import run as serve
 
+    if options.dev:
+        # Its workers are processes of their own.
+        os.environ["GATEKIT_DEVELOPMENT"] = "1"
     return serve(settings_from(options), say)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypedDict
 from weakref import WeakKeyDictionary
 
 import httpcore
@@ -20,7 +20,7 @@ from gatekit.clients.dial import DialFailed, GuardedDialer
 from gatekit.clients.eyeballs import Connect, Resolve, open_socket, system_resolve
 from gatekit.clients.links import Links
 from gatekit.clients.urls import Url, join_url, read_url
-from gatekit.core.ports import Fetched
+from gatekit.core.ports import PUBLIC, Fetched, Reach
 from gatekit.errors import StoreUnavailable
 
 MAX_REDIRECTS: Final = 3
@@ -46,6 +46,12 @@ class FetchRefused(TargetRefused, StoreUnavailable):
     """The rules forbid this URL, a redirect's target, or an address of its host; nothing was sent there."""
 
 
+class _Dialling(TypedDict):
+    resolve: Resolve
+    connect: Connect
+    connect_timeout: float
+
+
 class HttpFetch:
     """`Fetch` from where `guard` allows. May be used from any loop, also from several at once.
 
@@ -65,9 +71,11 @@ class HttpFetch:
         connect_timeout: float = 5.0,
     ) -> None:
         self.guard = AddressRules() if guard is None else guard
-        self._dialer = GuardedDialer(self.guard, resolve=resolve, connect=connect, connect_timeout=connect_timeout)
+        self._dialling: _Dialling = {"resolve": resolve, "connect": connect, "connect_timeout": connect_timeout}
+        self._dialer = GuardedDialer(self.guard, **self._dialling)
         self._tls = tls
         self._max_body = max_body
+        self._reaching: dict[Reach, HttpFetch] = {}
         self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, Links] = WeakKeyDictionary()
 
     async def __call__(
@@ -78,12 +86,17 @@ class HttpFetch:
         headers: Sequence[tuple[str, str]] = (),
         body: bytes | None = None,
         timeout: float = 5.0,
+        reach: Reach = PUBLIC,
     ) -> Fetched:
         """The answer, whatever its status. Redirects of GET and HEAD are followed, at most three, never to http.
+
+        `reach` names networks that may be connected to besides those of `guard`, and who signs certificates there.
 
         Raises FetchRefused (a StoreUnavailable) when the guard refuses, StoreUnavailable when no whole answer came
         within `timeout` seconds, redirects included, or when it is longer than the cap.
         """
+        if reach != PUBLIC:
+            return await self._for(reach)(method, url, headers=headers, body=body, timeout=timeout)
         try:
             first = self._admitted(read_url(url))
             try:
@@ -96,9 +109,22 @@ class HttpFetch:
 
     async def aclose(self) -> None:
         """Close the connections of the running loop. The next call opens new ones; those of other loops are left."""
+        for other in list(self._reaching.values()):
+            await other.aclose()
         links = self._links.pop(asyncio.get_running_loop(), None)
         if links is not None:
             await links.aclose()
+
+    def _for(self, reach: Reach) -> HttpFetch:
+        """The same with that reach: its connections are its own, for nobody may come by one that he may not open."""
+        found = self._reaching.get(reach)
+        if found is None:
+            guard = self.guard
+            if reach.networks:
+                guard = AddressRules.trusted(*reach.networks, *map(str, guard.allow))
+            tls = self._tls if reach.ca is None else ssl.create_default_context(cafile=reach.ca)
+            found = self._reaching[reach] = HttpFetch(guard=guard, tls=tls, max_body=self._max_body, **self._dialling)
+        return found
 
     def _admitted(self, url: Url) -> Url:
         """The URL, if its scheme is allowed; the dialer judges its port and its addresses."""

@@ -13,12 +13,13 @@ from gatekit.config.findings import findings
 from gatekit.config.model import GatewayConfig, Route, limit, marks
 from gatekit.config.printed import digest
 from gatekit.config.snapshot import Snapshot
+from gatekit.config.standing import Standing, standing
 from gatekit.core.destination import Destination, DestinationFactory
 from gatekit.core.door import Door
 from gatekit.core.peers import Trust
 from gatekit.core.pipeline import Pipeline
 from gatekit.core.plan import ClusterPlan, RoutePlan, SplitPlan, TlsPlan
-from gatekit.core.policy import Hooks, Job, Spec, bound, jobs_of
+from gatekit.core.policy import Hooks, Job, Spec, StatusHook, bound, jobs_of, status_of
 from gatekit.core.ports import Ports
 from gatekit.core.verdict import ErrorShape, Reply
 from gatekit.errors import ConfigRefused, GatekitError, Problem
@@ -70,13 +71,16 @@ def compile_config(
         cluster_plans=site.plans, no_route=no_route, jobs=site.jobs(pause), ports=ports, warnings=warnings,
         fallback=fallback, digest=digest(config, pause),
         parts=[*config.places.parts(), *config.routes, *routes, *matcher.parts(pause)],
+        speaking=site.speaking,
     )  # fmt: skip
 
 
 def compile_route(route: Route, place: int, shared: Sequence[Hooks], site: Site) -> RoutePlan:
     """Everything that happens to a request of this route, in order: the policies of the gateway and its own by stage
     (within a stage the gateway's first), then the destination. A route without one answers what no policy did."""
-    own = site.bound(route.policies, f"route:{route.id}", f"routes[{place}].policies")
+    stands = site.standing(route, f"routes[{place}].policies")
+    shared = [one for one in shared if one.kind not in stands.taken]
+    own = site.bound(stands.own, f"route:{route.id}", f"routes[{place}].policies")
     destination = site.destination(route, f"routes[{place}].to")
     pipeline = Pipeline(
         _in_order([*shared, *own]), events=site.events, destination=destination, shape=site.shape, proven=True
@@ -126,6 +130,8 @@ class Site:
         self.clusters: dict[str, Destination] = {}
         self.plans: list[ClusterPlan] = []
         self.workers: list[object] = []
+        self.speaking: list[tuple[str, str, StatusHook]] = []
+        self._shared = config.policies
         self._ports = ports
         self._factory = factory
         self._places = config.places
@@ -144,7 +150,18 @@ class Site:
             else:
                 found.append(hooks)
                 self.workers.append(hooks.policy)
+                status = status_of(hooks.policy)
+                if status is not None:
+                    self.speaking.append((owner, hooks.kind, status))
         return found
+
+    def standing(self, route: Route, path: str) -> Standing:
+        """Which policies stand on the route."""
+        try:
+            return standing(self._shared, route.policies)
+        except ValueError as error:
+            self._problem(path, str(error))
+            return Standing((), frozenset())
 
     def make_clusters(self, config: GatewayConfig) -> None:
         """One destination for each cluster, whatever number of routes lead to it."""

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from gatekit.config.entries import near
 from gatekit.config.model import GatewayConfig, Route
 from gatekit.config.printed import names_secret
+from gatekit.config.standing import kind_of, standing
 from gatekit.core.contracts import in_stage_order, violations
 from gatekit.core.policy import Spec
 from gatekit.errors import Problem
@@ -44,6 +45,7 @@ def findings(
     ]
     if whole:
         found += _order(config, pause)
+        found += _remarks(config, pause)
     return [*found, *_reachable(config, pause)]
 
 
@@ -118,6 +120,23 @@ def _order(config: GatewayConfig, pause: Pause) -> Iterator[Problem]:
             for sentence in violations(in_stage_order([*config.policies, *route.policies]), complete=True):
                 if sentence not in alone:
                     yield Problem(f"routes[{place}].policies", sentence)
+
+
+def _remarks(config: GatewayConfig, pause: Pause) -> Iterator[Problem]:
+    """What do the policies that stand on a route find doubtful about themselves?"""
+    shared = [(kind_of(spec), sentence) for spec in config.policies for sentence in spec.remarks()]
+    for place, route in enumerate(config.routes):
+        pause()
+        try:
+            stands = standing(config.policies, route.policies)
+        except ValueError:
+            continue  # Compiling says so.
+        for kind, sentence in shared:
+            if kind not in stands.taken:
+                yield Problem(f"routes[{place}]", f"{kind} of the gateway: {sentence}", severity="warning")
+        for spec in stands.own:
+            for sentence in spec.remarks():
+                yield Problem(f"routes[{place}].policies", f"{kind_of(spec)}: {sentence}", severity="warning")
 
 
 def _reachable(config: GatewayConfig, pause: Pause) -> Iterator[Problem]:

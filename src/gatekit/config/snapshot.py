@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gatekit.core.exchange import Exchange
     from gatekit.core.pipeline import Pipeline
     from gatekit.core.plan import ClusterPlan, RoutePlan
-    from gatekit.core.policy import Job
+    from gatekit.core.policy import Job, StatusHook
     from gatekit.core.ports import Ports
     from gatekit.errors import Problem
     from gatekit.routing.explain import Explanation
@@ -37,12 +37,13 @@ class Snapshot:
 
     `clusters` are the destinations by name, `cluster_plans` what they were made from; `jobs` is the background work
     that this configuration asks for. `parts` is all that there are thousands of: who holds the list when the snapshot
-    goes can free them piece by piece (`let_go`). With `fallback` a request that no route matches goes to the app behind.
+    goes can free them piece by piece (`let_go`). `speaking` are the policies that tell about themselves, each with whom it
+    belongs to and its kind. With `fallback` a request that no route matches goes to the app behind.
     """
 
     __slots__ = (
         "__weakref__", "_ports", "cluster_plans", "clusters", "config", "digest", "door", "fallback", "generation", "jobs",
-        "matcher", "no_route", "parts", "routes", "warnings",
+        "matcher", "no_route", "parts", "routes", "speaking", "warnings",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +63,7 @@ class Snapshot:
         fallback: bool,
         digest: str,
         parts: list[object],
+        speaking: Sequence[tuple[str, str, StatusHook]] = (),
     ) -> None:
         self.config = config
         self.generation = generation
@@ -76,6 +78,7 @@ class Snapshot:
         self.warnings = tuple(warnings)
         self.fallback = fallback
         self.parts = parts
+        self.speaking = tuple(speaking)
         self._ports = ports
 
     def __repr__(self) -> str:
@@ -139,8 +142,18 @@ class Snapshot:
         return Reply(404, "router.no_route", "There is nothing here.")
 
     def explain(self, exchange: Exchange) -> Explanation[RoutePlan]:
-        """Which route takes this request, and why each other one does not. The exchange has been through the door."""
-        return explain(self.matcher, exchange)
+        """Which route takes this request, why each other one does not, and what the policies of the route would say to
+        it. The exchange has been through the door."""
+        explanation = explain(self.matcher, exchange)
+        if explanation.winner is not None:
+            pipeline = explanation.winner.value.pipeline
+            explanation.policies = tuple((kind, tuple(hook(exchange))) for kind, hook in pipeline.explains)
+        return explanation
+
+    def figures(self) -> list[dict[str, Any]]:
+        """What the policies tell about themselves, each with where it stands."""
+        told = [(owner, kind, status()) for owner, kind, status in self.speaking]
+        return [{"owner": owner, "policy": kind, **figures} for owner, kind, figures in told if figures]
 
     def describe(self) -> str:
         """The snapshot as text: the same for the same configuration, without secrets."""

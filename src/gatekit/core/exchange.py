@@ -179,6 +179,10 @@ class Exchange:
             self._facts = {}
         return self._facts
 
+    def fact(self, name: str) -> Any:
+        """What a policy noted under that name, None where none did."""
+        return None if self._facts is None else self._facts.get(name)
+
     def has(self, fact: str) -> bool:
         """Whether that which a policy `requires` has been provided."""
         if fact == "identity":

@@ -11,7 +11,9 @@ from typing import Any
 class Identity:
     """An authenticated caller, or `ANONYMOUS`. Built when a credential is verified and kept with it, not per request.
 
-    `subject` is unique within `issuer`. The properties are those Starlette and Django look for on `request.user`.
+    `subject` is unique within `issuer`. `client` is the OAuth client or the id of the API key; `expires` is when the
+    credential ends, in seconds since the Unix epoch, None where it does not. `is_authenticated`, `display_name` and
+    `identity` are what Starlette and Django look for on `request.user`.
     """
 
     subject: str
@@ -22,6 +24,19 @@ class Identity:
     roles: frozenset[str] = frozenset()
     claims: Mapping[str, Any] = field(default_factory=dict)
     scheme: str = ""
+    expires: float | None = None
+
+    @property
+    def user_id(self) -> str:
+        return self.subject
+
+    @property
+    def tenant_id(self) -> str | None:
+        return self.tenant
+
+    @property
+    def client_id(self) -> str | None:
+        return self.client
 
     @property
     def is_authenticated(self) -> bool:

@@ -19,6 +19,7 @@ from gatekit.core.outcome import Fault, Outcome
 from gatekit.core.policy import (
     BodyFilter,
     DecideHook,
+    ExplainHook,
     FilterHook,
     Hooks,
     ObserveHook,
@@ -69,7 +70,7 @@ class Pipeline:
     """
 
     __slots__ = (
-        "decides", "destination", "events", "filters", "kinds", "observes", "responds", "shape", "size", "trailers",
+        "decides", "destination", "events", "explains", "filters", "kinds", "observes", "responds", "shape", "size", "trailers",
     )  # fmt: skip
 
     def __init__(
@@ -104,6 +105,9 @@ class Pipeline:
             (index, one.kind, one.on_trailers)
             for index, one in reversed(list(enumerate(hooks)))
             if one.on_trailers is not None
+        )
+        self.explains: tuple[tuple[str, ExplainHook], ...] = tuple(
+            (one.kind, one.explain) for one in hooks if one.explain is not None
         )
         self.observes: tuple[tuple[int, str, ObserveHook], ...] = tuple(
             (index, one.kind, one.observe) for index, one in enumerate(hooks) if one.observe is not None

@@ -12,13 +12,14 @@ A hook that a policy does not define does not exist in the compiled pipeline.
 
 Attributes that a policy may also define: `needs_body` (a cap in bytes: the request body is in `exchange.body.data`
 before `decide`), `filters_event_streams`, `shares_state` (its plain hooks are called under a lock, since threads of a
-WSGI server or several loops may run them at once), `jobs()`.
+WSGI server or several loops may run them at once), `jobs()`, `explain(exchange)` (what it would say to a request and
+why, in lines for people, without secrets), `status()` (plain data about itself for the operator, likewise).
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import IntEnum
@@ -90,6 +91,8 @@ ResponseHook = Callable[[Exchange, ResponseHead], None]
 FilterHook = Callable[[Exchange, ResponseHead], BodyFilter | None]
 TrailersHook = Callable[[Exchange, Headers], None]
 ObserveHook = Callable[[Exchange, Outcome], None]
+ExplainHook = Callable[[Exchange], Iterable[str]]
+StatusHook = Callable[[], Mapping[str, Any]]
 
 
 class Spec(BaseModel):
@@ -121,6 +124,15 @@ class Spec(BaseModel):
     def rewrites(self) -> bool:
         """Whether it calls `exchange.rewrite`: in a middleware stack those behind it see the rewritten request."""
         return False
+
+    def over(self, outer: Self) -> Self | None:
+        """Where a route has a policy of a kind that the gateway has too: the one spec that stands for both on that route.
+        None, the default, where both stand. Raises ValueError where they contradict each other."""
+        return None
+
+    def remarks(self) -> Iterable[str]:
+        """What is doubtful about these settings, each a sentence that says what to do. Asked once for every route."""
+        return ()
 
     def bind_to(self, ports: Ports) -> object:
         """The policy that carries this spec out. Called once for each place the spec stands in, never per request."""
@@ -167,8 +179,8 @@ class Hooks:
     """The hooks one bound policy has, looked up once when a pipeline is built."""
 
     __slots__ = (
-        "body_filter", "decide", "filters_event_streams", "kind", "needs_body", "observe", "on_response", "on_trailers",
-        "placement", "policy",
+        "body_filter", "decide", "explain", "filters_event_streams", "kind", "needs_body", "observe", "on_response",
+        "on_trailers", "placement", "policy",
     )  # fmt: skip
 
     def __init__(self, spec: Spec, policy: object, lock: Lock | None = None) -> None:
@@ -182,6 +194,7 @@ class Hooks:
         self.body_filter = cast("FilterHook | None", _hook(policy, "body_filter", guard))
         self.on_trailers = cast("TrailersHook | None", _hook(policy, "on_trailers", guard))
         self.observe = cast("ObserveHook | None", _hook(policy, "observe", guard))
+        self.explain = cast("ExplainHook | None", getattr(policy, "explain", None))
         self.needs_body = cast("int | None", getattr(policy, "needs_body", None))
         self.filters_event_streams = bool(getattr(policy, "filters_event_streams", False))
 
@@ -210,6 +223,11 @@ def jobs_of(policy: object) -> Iterable[Job]:
     return () if jobs is None else cast("Iterable[Job]", jobs())
 
 
+def status_of(policy: object) -> StatusHook | None:
+    """How a bound policy tells about itself, where it does."""
+    return cast("StatusHook | None", getattr(policy, "status", None))
+
+
 __all__ = [
-    "IDENTITY", "BodyFilter", "Hooks", "Job", "Placement", "Reply", "Spec", "Stage", "ValidationError", "bound", "jobs_of",
+    "IDENTITY", "BodyFilter", "Hooks", "Job", "Placement", "Reply", "Spec", "Stage", "ValidationError", "bound", "jobs_of", "status_of",
 ]  # fmt: skip

@@ -6,12 +6,12 @@ the driver's `blocking` wrapper makes the first kind non-suspending too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from gatekit.core.events import Events
-from gatekit.errors import MissingPort
+from gatekit.errors import MissingPort, MissingSecret
 
 T = TypeVar("T")
 
@@ -67,6 +67,21 @@ class Fetched(NamedTuple):
     body: bytes
 
 
+class Reach(NamedTuple):
+    """Where a `Fetch` may go that it would not go by itself, on an operator's word.
+
+    `networks` are CIDR networks that may be connected to although they are not public; any port then, and http as well
+    as https. `ca` is the path of a PEM file of authorities to be believed in place of the system's.
+    """
+
+    networks: tuple[str, ...] = ()
+    ca: str | None = None
+
+
+PUBLIC = Reach()
+"""Public addresses over https, with certificates that the system's authorities signed."""
+
+
 class Fetch(Protocol):
     """Small HTTP calls on the gateway's own behalf: key sets, introspection, discovery. Never for proxied traffic."""
 
@@ -78,17 +93,79 @@ class Fetch(Protocol):
         headers: Sequence[tuple[str, str]] = (),
         body: bytes | None = None,
         timeout: float = 5.0,
+        reach: Reach = PUBLIC,
     ) -> Fetched:
         """Raises StoreUnavailable when no answer came within `timeout` seconds."""
         ...
 
 
+class Once(Protocol):
+    """Single flight: work that several wait for is done once, and is nobody's request.
+
+    A caller that gives up takes nothing from the others: the work goes on to its end.
+    """
+
+    async def __call__(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
+        """The result of `work`, or of the run that is under way for that key; raises what it raises."""
+        ...
+
+
+class Disk(Protocol):
+    """What outlives the process: small blobs by name, in a directory that belongs to this gateway."""
+
+    async def load(self, name: str) -> bytes | None:
+        """What was saved under that name last, None where there is nothing that is whole. Never raises for the disk."""
+        ...
+
+    async def save(self, name: str, data: bytes) -> None:
+        """Keep `data` under that name in place of what was there: all of it or nothing. Never raises for the disk."""
+        ...
+
+
 class Revocations(Protocol):
-    """Exact list of what is no longer valid, asked after every cache."""
+    """Exact list of what is no longer valid, asked after every cache. It answers from memory."""
 
     def revoked(self, claims: Mapping[str, Any]) -> str | None:
-        """Why a token with these claims is revoked, or None."""
+        """Why a credential with these claims is revoked, or None. What is looked at: `jti`, `sub`, `sid`, `client_id`,
+        `tenant`, `iss` and `iat` (seconds since the Unix epoch)."""
         ...
+
+
+class ApiKeyRecords(Protocol):
+    """API keys that are kept outside of the configuration."""
+
+    async def find(self, prefix: str) -> Mapping[str, Any] | None:
+        """The record of the key that begins with `prefix`, None where there is none. Raises StoreUnavailable."""
+        ...
+
+
+class Stores(Protocol):
+    """What several instances share, opened by URL: `redis://host:6379/0`, `file:///var/lib/…`, `memory:`.
+
+    What is opened may have `jobs()`, which its user passes on as its own, and is kept by its user in a cell. Opening
+    does no I/O. Raises ValueError on a URL that names no store of that sort, ImportError where a package is missing.
+    """
+
+    def revocations(self, url: str, ports: Ports) -> Revocations: ...
+
+    def api_keys(self, url: str, ports: Ports) -> ApiKeyRecords: ...
+
+
+Secrets = Callable[[str], str]
+"""The secret that a reference names: `env:NAME`, `file:/path` (its last line break cut), or the text itself otherwise.
+Raises MissingSecret."""
+
+
+def plain_secret(reference: str) -> str:
+    """`Secrets` where there is no environment to look into: only the text itself. Raises MissingSecret on a reference."""
+    if reference.startswith(("env:", "file:")):
+        raise MissingSecret(f"{reference} cannot be looked up here: give ports with `secrets`")
+    return reference
+
+
+async def in_place(key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
+    """`Once` where nothing runs at the same time: the work is done in the caller's place."""
+    return await work()
 
 
 class Cells:
@@ -133,10 +210,14 @@ class Ports:
     """The ports a spec is bound with. Asking for one that was not given raises MissingPort with what to do.
 
     `owner` names whom the bound policy belongs to (`gateway`, `route:orders`); with the kind and settings of the spec
-    it makes the identity under which `cell` keeps state across reloads.
+    it makes the identity under which `cell` keeps state across reloads. `development` says that this is a developer's
+    machine, where credentials that anybody could make are taken.
     """
 
-    __slots__ = ("_clock", "_fetch", "_random", "_used", "cells", "counters", "events", "lock", "owner", "revocations")
+    __slots__ = (
+        "_clock", "_fetch", "_random", "_stores", "_used", "cells", "counters", "development", "disk", "events", "lock",
+        "once", "owner", "revocations", "secrets",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -146,6 +227,11 @@ class Ports:
         counters: Counters | None = None,
         fetch: Fetch | None = None,
         revocations: Revocations | None = None,
+        stores: Stores | None = None,
+        once: Once = in_place,
+        disk: Disk | None = None,
+        secrets: Secrets = plain_secret,
+        development: bool = False,
         events: Events | None = None,
         cells: Cells | None = None,
         lock: Lock = nullcontext,
@@ -155,8 +241,13 @@ class Ports:
         self._clock = clock
         self._random = random
         self._fetch = fetch
+        self._stores = stores
         self.counters = counters
         self.revocations = revocations
+        self.once = once
+        self.disk = disk
+        self.secrets = secrets
+        self.development = development
         self.events = Events() if events is None else events
         self.cells = Cells() if cells is None else cells
         self.lock = lock
@@ -181,6 +272,12 @@ class Ports:
             raise MissingPort("fetch")
         return self._fetch
 
+    @property
+    def stores(self) -> Stores:
+        if self._stores is None:
+            raise MissingPort("stores")
+        return self._stores
+
     def afresh(self) -> Ports:
         """The same ports with an account of used cells of their own: one generation's."""
         return self._derived(self.owner, set())
@@ -192,6 +289,11 @@ class Ports:
             counters=self.counters,
             fetch=self._fetch,
             revocations=self.revocations,
+            stores=self._stores,
+            once=self.once,
+            disk=self.disk,
+            secrets=self.secrets,
+            development=self.development,
             events=self.events,
             cells=self.cells,
             lock=self.lock,

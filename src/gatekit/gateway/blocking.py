@@ -1,36 +1,14 @@
-"""Ports that do I/O, made non-suspending for WSGI: the work runs on the loop thread while the caller's thread waits."""
+"""Ports of your own that do I/O, made non-suspending for WSGI: the work runs on the loop thread while the caller's thread
+waits. The ports that gatekit comes with do so by themselves."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import TimeoutError as Late
-from typing import TypeVar, overload
+from collections.abc import Awaitable, Sequence
+from typing import overload
 
-from gatekit.core.ports import Ask, Counters, Fetch, Fetched, Taken
-from gatekit.errors import StoreUnavailable
+from gatekit.core.ports import PUBLIC, Ask, Counters, Fetch, Fetched, Reach, Taken
 from gatekit.gateway.loop_thread import SHARED, LoopThread
-
-T = TypeVar("T")
-
-
-class _Caller:
-    def __init__(self, loop_thread: LoopThread, timeout: float) -> None:
-        self._loop_thread = loop_thread
-        self._timeout = timeout
-
-    def wait(self, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of `work` on the loop thread. Raises StoreUnavailable after the timeout; the work is cancelled."""
-
-        async def awaited() -> T:
-            return await work()
-
-        future = asyncio.run_coroutine_threadsafe(awaited(), self._loop_thread.loop)
-        try:
-            return future.result(self._timeout)
-        except Late:
-            future.cancel()
-            raise StoreUnavailable(f"no answer within {self._timeout} s") from None
+from gatekit.gateway.shared import awaited
 
 
 class BlockingCounters:
@@ -38,10 +16,11 @@ class BlockingCounters:
 
     def __init__(self, inner: Counters, loop_thread: LoopThread, timeout: float = 1.0) -> None:
         self._inner = inner
-        self._caller = _Caller(loop_thread, timeout)
+        self._loop_thread = loop_thread
+        self._timeout = timeout
 
     async def take(self, asks: Sequence[Ask]) -> Sequence[Taken]:
-        return self._caller.wait(lambda: self._inner.take(asks))
+        return await awaited(lambda: self._inner.take(asks), self._timeout, self._loop_thread)
 
 
 class BlockingFetch:
@@ -59,9 +38,12 @@ class BlockingFetch:
         headers: Sequence[tuple[str, str]] = (),
         body: bytes | None = None,
         timeout: float = 5.0,
+        reach: Reach = PUBLIC,
     ) -> Fetched:
-        caller = _Caller(self._loop_thread, timeout + 1.0)
-        return caller.wait(lambda: self._inner(method, url, headers=headers, body=body, timeout=timeout))
+        def work() -> Awaitable[Fetched]:
+            return self._inner(method, url, headers=headers, body=body, timeout=timeout, reach=reach)
+
+        return await awaited(work, timeout + 1.0, self._loop_thread)
 
 
 @overload

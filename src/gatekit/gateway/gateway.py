@@ -23,6 +23,7 @@ from gatekit.config.model import GatewayConfig, Route
 from gatekit.config.snapshot import Snapshot
 from gatekit.core.destination import Closable, Destination
 from gatekit.core.events import ConfigApplied, ConfigRejected, Events, GatewayStarted
+from gatekit.core.identity import ANONYMOUS, Identity
 from gatekit.core.plan import ClusterPlan, Document, SplitPlan
 from gatekit.core.policy import Spec
 from gatekit.core.ports import Ports
@@ -221,10 +222,17 @@ class Gateway(AsgiDriver):
         return Admin(OneGateway(self, reading, grace=grace, timeout=timeout), token=token)
 
     def explain(
-        self, method: str, url: str, headers: Iterable[tuple[str, str]] = (), client: str | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Iterable[tuple[str, str]] = (),
+        client: str | None = None,
+        identity: Identity = ANONYMOUS,
     ) -> Explanation[Any]:
-        """What the live matcher makes of a request that nobody sent: the route that takes it, and why others do not."""
+        """What would become of a request that nobody sent: the route that takes it, why others do not, and what the
+        route's policies would say if `identity` were calling."""
         exchange, raw_path, query = imagined(self.plan.door, method, url, headers, client)
+        exchange.identity = identity
         self.plan.admit(exchange, raw_path, query)
         return self.plan.explain(exchange)
 

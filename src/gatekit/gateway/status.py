@@ -73,6 +73,7 @@ def status_of(plan: Snapshot, history: History, pools: Pools) -> dict[str, Any]:
         "clusters": {
             name: _cluster(plans[name], destination, history, pools) for name, destination in plan.clusters.items()
         },
+        "policies": plan.figures(),
     }
 
 

@@ -7,11 +7,16 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gatekit.clients.disk import StateDirectory
 from gatekit.core.events import Events
-from gatekit.core.ports import Cells, Fetched, Ports
+from gatekit.core.ports import PUBLIC, Cells, Fetched, Ports, Reach
+from gatekit.errors import MissingSecret
+from gatekit.gateway.shared import Shared, awaited
+from gatekit.stores import SystemStores
 
 if TYPE_CHECKING:
     from gatekit.clients.fetch import HttpFetch
@@ -51,7 +56,7 @@ class SystemRandom:
 
 
 class SystemFetch:
-    """`Fetch` through the guarded dialer: public addresses over https. The client is loaded when it is first needed."""
+    """`Fetch` through the guarded dialer. The client is loaded when it is first needed."""
 
     def __init__(self) -> None:
         self._client: HttpFetch | None = None
@@ -64,12 +69,19 @@ class SystemFetch:
         headers: Sequence[tuple[str, str]] = (),
         body: bytes | None = None,
         timeout: float = 5.0,
+        reach: Reach = PUBLIC,
     ) -> Fetched:
-        if self._client is None:
+        client = self._client
+        if client is None:
             from gatekit.clients.fetch import HttpFetch
 
-            self._client = HttpFetch()
-        return await self._client(method, url, headers=headers, body=body, timeout=timeout)
+            client = self._client = HttpFetch()
+
+        def work() -> Awaitable[Fetched]:
+            return client(method, url, headers=headers, body=body, timeout=timeout, reach=reach)
+
+        # A little more than the client gives itself, so that it is the one to say what happened.
+        return await awaited(work, timeout + 1.0)
 
     async def aclose(self) -> None:
         """Close what is open in the running loop."""
@@ -81,9 +93,38 @@ FETCH = SystemFetch()
 """One for the process; its connections are each loop's own."""
 
 
+def system_secret(reference: str) -> str:
+    """`Secrets` from the environment and from files, as containers and service managers hand them in."""
+    kind, colon, name = reference.partition(":")
+    if not colon or kind not in ("env", "file"):
+        return reference
+    try:
+        found = os.environ[name] if kind == "env" else Path(name).expanduser().read_text("utf-8").rstrip("\r\n")
+    except (KeyError, OSError, UnicodeDecodeError) as error:
+        why = "is not set" if isinstance(error, KeyError) else f"cannot be read: {_why(error)}"
+        raise MissingSecret(f"{reference} {why}") from None
+    if not found:
+        raise MissingSecret(f"{reference} is empty")
+    return found
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or "unreadable" if isinstance(error, OSError) else "it is not UTF-8"
+
+
 def system_ports(*, events: Events | None = None, cells: Cells | None = None) -> Ports:
     """Ports for production: real time and randomness, fetching from public addresses, in-memory state, locks that
-    threads may contend for."""
+    threads may contend for. All of them serve event loops and the threads of a WSGI server alike."""
     return Ports(
-        clock=SystemClock(), random=SystemRandom(), fetch=FETCH, events=events, cells=cells, lock=threading.Lock
+        clock=SystemClock(),
+        random=SystemRandom(),
+        fetch=FETCH,
+        stores=SystemStores(),
+        once=Shared(),
+        disk=StateDirectory.found(),
+        secrets=system_secret,
+        development=os.environ.get("GATEKIT_DEVELOPMENT") == "1",
+        events=events,
+        cells=cells,
+        lock=threading.Lock,
     )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 POLICIES: Mapping[str, str] = MappingProxyType(
     {
         "authn": "gatekit.policies.authn:Authn",
+        "authz": "gatekit.policies.authz:Authz",
         "cors": "gatekit.policies.cors:Cors",
         "rate_limit": "gatekit.policies.rate_limit:RateLimit",
         "redirect": "gatekit.policies.transform:Redirect",

@@ -47,10 +47,10 @@ class Explanation(Generic[T]):
     `winner` is the rule that won, None when none matched; `params` are its parameters. `candidates` lost, in rank
     order; `mismatched` counts the rules left out because host or path do not match, `unlisted` those left out for
     length. `failed` says which predicate raised: the request would be refused with 500. `allowed` are the methods of a
-    405, empty for a 404.
+    405, empty for a 404. `policies` is what the policies of the winner would say, each with its kind.
     """
 
-    __slots__ = ("allowed", "candidates", "failed", "mismatched", "params", "request", "unlisted", "winner")
+    __slots__ = ("allowed", "candidates", "failed", "mismatched", "params", "policies", "request", "unlisted", "winner")
 
     def __init__(self, request: str) -> None:
         self.request = request
@@ -61,6 +61,7 @@ class Explanation(Generic[T]):
         self.unlisted = 0
         self.failed: str | None = None
         self.allowed: frozenset[str] = frozenset()
+        self.policies: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def __str__(self) -> str:
         if self.failed is not None:
@@ -78,6 +79,7 @@ class Explanation(Generic[T]):
             lines.append(f"  and {self.unlisted} more candidates")
         if self.mismatched:
             lines.append(f"  {self.mismatched} other rules: host or path does not match")
+        lines += [f"  {kind}: {line}" for kind, said in self.policies for line in said]
         return "\n".join(lines)
 
 

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from gatekit.testing.asgi import call, http_scope
     from gatekit.testing.clock import FixedRandom, ManualClock, SeededRandom
     from gatekit.testing.exchanges import DoorRefused, MemoryBody, request
-    from gatekit.testing.fakes import FakeCounters, FakeFetch, FakeRevocations, FetchCall, test_ports
+    from gatekit.testing.fakes import (
+        FakeCounters,
+        FakeDisk,
+        FakeFetch,
+        FakeRevocations,
+        FakeStores,
+        FetchCall,
+        test_ports,
+    )
     from gatekit.testing.faults import Close, Drip, FaultProxy, Garble, HalfClose, Refuse, Reset, Stall, Truncate
     from gatekit.testing.policies import Run, decide, observe, respond, run
     from gatekit.testing.probes import Log, Probe, Replacing
@@ -31,8 +39,10 @@ _HOMES = {
     "DoorRefused": "exchanges",
     "Drip": "faults",
     "FakeCounters": "fakes",
+    "FakeDisk": "fakes",
     "FakeFetch": "fakes",
     "FakeRevocations": "fakes",
+    "FakeStores": "fakes",
     "FaultProxy": "faults",
     "FetchCall": "fakes",
     "FixedRandom": "clock",
@@ -82,8 +92,8 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "Answer", "Close", "Closes", "DoorRefused", "Drip", "FakeCounters", "FakeFetch", "FakeRevocations",
-    "FaultProxy", "FetchCall", "FixedRandom", "Garble", "HalfClose", "Log", "ManualClock", "MemoryBody", "Probe",
+    "Answer", "Close", "Closes", "DoorRefused", "Drip", "FakeCounters", "FakeDisk", "FakeFetch", "FakeRevocations",
+    "FakeStores", "FaultProxy", "FetchCall", "FixedRandom", "Garble", "HalfClose", "Log", "ManualClock", "MemoryBody", "Probe",
     "ProtocolBroken", "Refuse", "Replacing", "Reset", "Run", "SeededRandom", "Seen", "Stall", "Suspensions",
     "TestResponse", "Truncate", "Upstream", "call", "call_wsgi", "decide", "environ", "http_scope",
     "never_suspends", "observe", "request", "respond", "run", "test_ports", "websocket",

@@ -1,4 +1,4 @@
-"""Ports that answer from memory: counters, fetches and revocations whose answers a test decides.
+"""Ports that answer from memory: counters, fetches, stores and a disk whose answers a test decides.
 
 None of them suspends, so a policy bound with them runs without an event loop.
 """
@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gatekit.core.ports import Ask, Clock, Fetched, Ports, Taken
+from gatekit.core.ports import PUBLIC, Ask, Clock, Fetched, Ports, Reach, Taken
 from gatekit.errors import StoreUnavailable
 from gatekit.testing.clock import ManualClock, SeededRandom
 
@@ -60,6 +60,7 @@ class FetchCall(NamedTuple):
     headers: tuple[tuple[str, str], ...]
     body: bytes | None
     timeout: float
+    reach: Reach = PUBLIC
 
 
 class FakeFetch:
@@ -102,8 +103,9 @@ class FakeFetch:
         headers: Sequence[tuple[str, str]] = (),
         body: bytes | None = None,
         timeout: float = 5.0,
+        reach: Reach = PUBLIC,
     ) -> Fetched:
-        self.calls.append(FetchCall(method, url, tuple(headers), body, timeout))
+        self.calls.append(FetchCall(method, url, tuple(headers), body, timeout, reach))
         answers = self._answers.get(url)
         if answers is None:
             raise AssertionError(
@@ -137,12 +139,58 @@ class FakeRevocations:
         return None
 
 
+class FakeStores:
+    """`Stores` in memory. Whatever the URL, there is one list of revocations and one set of API key records, by prefix.
+
+    Set `unavailable` and what has to be asked is down; a list of revocations answers from memory all the same.
+    """
+
+    __slots__ = ("asked", "records", "revoked", "unavailable")
+
+    def __init__(
+        self, revoked: FakeRevocations | None = None, records: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        self.revoked = FakeRevocations() if revoked is None else revoked
+        self.records = dict(records or {})
+        self.asked: list[str] = []
+        self.unavailable = False
+
+    def revocations(self, url: str, ports: Ports) -> FakeRevocations:
+        return self.revoked
+
+    def api_keys(self, url: str, ports: Ports) -> FakeStores:
+        return self
+
+    async def find(self, prefix: str) -> Mapping[str, Any] | None:
+        self.asked.append(prefix)
+        if self.unavailable:
+            raise StoreUnavailable("the records were told to be unavailable")
+        return self.records.get(prefix)
+
+
+class FakeDisk:
+    """A `Disk` in memory: `files` is what outlives the process. Hand the same one to the next ports for a restart."""
+
+    __slots__ = ("files",)
+
+    def __init__(self, files: Mapping[str, bytes] | None = None) -> None:
+        self.files: dict[str, bytes] = dict(files or {})
+
+    async def load(self, name: str) -> bytes | None:
+        return self.files.get(name)
+
+    async def save(self, name: str, data: bytes) -> None:
+        self.files[name] = data
+
+
 def test_ports(**overrides: Any) -> Ports:
     """Ports that need nothing from outside: a manual clock, seeded randomness, a fetch with no answers yet.
 
     There is no shared store unless one is given (`counters=FakeCounters(clock)`): policies keep their own state.
     """
-    given: dict[str, Any] = {"clock": ManualClock(), "random": SeededRandom(), "fetch": FakeFetch(), "owner": "test"}
+    given: dict[str, Any] = {
+        "clock": ManualClock(), "random": SeededRandom(), "fetch": FakeFetch(), "stores": FakeStores(), "owner": "test",
+    }  # fmt: skip
     return Ports(**{**given, **overrides})
 
 

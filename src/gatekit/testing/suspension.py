@@ -6,7 +6,7 @@ it fails under ASGI too.
 
 from __future__ import annotations
 
-import inspect
+from collections.abc import Coroutine
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from gatekit.testing.policies import step
 
 _HOOKS = (
     "decide", "on_response", "body_filter", "on_trailers", "observe", "needs_body", "filters_event_streams",
-    "shares_state", "jobs",
+    "shares_state", "jobs", "explain", "status",
 )  # fmt: skip
 
 
@@ -42,16 +42,17 @@ class _Watched(Spec):
         policy = self.inner.bind_to(ports)
         hooks: dict[str, Any] = {name: getattr(policy, name) for name in _HOOKS if hasattr(policy, name)}
         decide = hooks.get("decide")
-        if inspect.iscoroutinefunction(decide):
+        if decide is not None:
             name, suspended = type(self.inner).__name__, self.suspended
 
-            async def stepped(exchange: Exchange) -> Reply | None:
+            def stepped(exchange: Exchange) -> Reply | None:
+                answer = decide(exchange)
                 try:
-                    answer: Reply | None = step(decide(exchange), f"{name}.decide")
+                    found: Reply | None = step(answer, f"{name}.decide") if isinstance(answer, Coroutine) else answer
                 except PolicySuspended as error:
                     suspended.append(f"{name}: {error}")
                     raise
-                return answer
+                return found
 
             hooks["decide"] = stepped
         return SimpleNamespace(**hooks)

@@ -273,7 +273,7 @@ def test_ob8_a_secret_is_in_no_repr_dump_schema_or_error_body(request_to: Reques
         (lambda: Authn(SECRET), "methods"),
         (lambda: Authn(), "methods"),
         (lambda: Authn(methods=[]), "methods"),
-        (lambda: Authn({"keys": {"a": {"sekret": SECRET}}}), "sekret"),
+        (lambda: Authn({"method": "api_keys", "keys": {"a": {"sekret": SECRET}}}), "sekret"),
         (lambda: Authn(api_keys({"a": SECRET}), realm='a"b'), "a realm is printable ASCII"),
         (lambda: Authn(api_keys({"a": SECRET}), identity_headers={"Host": "subject"}), "meaning of its own"),
         (lambda: Authn(api_keys({"a": SECRET}), identity_headers={"X_Api_Key": "subject"}), "carries the credential"),

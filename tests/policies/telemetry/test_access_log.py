@@ -60,6 +60,7 @@ def test_a_line_says_what_happened(request_to: Requests, caplog: pytest.LogCaptu
     exchange = request_to("/v1/orders/7?token=canary", started=12.0, host="shop.example:8080")
     exchange.route = RoutePlan("orders", "/v1/orders/{id}", None)  # type: ignore[arg-type]
     exchange.identity = Identity("ann", tenant="acme", scheme="api_key")
+    exchange.facts["authz.rule"] = "owners"
     exchange.backend, exchange.attempts, exchange.sent, exchange.generation = "orders", 2, 512, 3
     outcome = finished(200, reason=None, ours=False)
     line = written(Telemetry(), exchange, outcome, caplog)
@@ -67,7 +68,7 @@ def test_a_line_says_what_happened(request_to: Requests, caplog: pytest.LogCaptu
         "time": 1_700_000_000.124, "method": "GET", "host": "shop.example", "path": "/v1/orders/7",
         "route": "/v1/orders/{id}", "status": 200, "reason": None, "fault": "nobody", "complete": True,
         "duration": 0.345679, "bytes": 512, "client_ip": "192.0.2.1", "subject": "ann", "tenant": "acme",
-        "backend": "orders", "attempts": 2, "generation": 3, "request_id": REQUEST_ID,
+        "authz.rule": "owners", "backend": "orders", "attempts": 2, "generation": 3, "request_id": REQUEST_ID,
     }  # fmt: skip
     assert caplog.records[0].__dict__["access"] == json.loads(line)
     assert caplog.records[0].levelno == logging.INFO
@@ -93,8 +94,8 @@ def test_a_text_line(request_to: Requests, caplog: pytest.LogCaptureFixture) -> 
     line = written(spec, exchange, Outcome(None, reason="app.raised", fault=Fault.APP, complete=False), caplog)
     assert line == (
         'time=1700000000.124 method=GET host=gateway.test path="/a b=" route=- status=- reason=app.raised fault=app '
-        "complete=false duration=0.345679 bytes=0 client_ip=192.0.2.1 subject=- tenant=- backend=- attempts=0 "
-        f"generation=0 request_id={REQUEST_ID}"
+        "complete=false duration=0.345679 bytes=0 client_ip=192.0.2.1 subject=- tenant=- authz.rule=- "
+        f"backend=- attempts=0 generation=0 request_id={REQUEST_ID}"
     )
 
 

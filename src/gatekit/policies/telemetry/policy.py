@@ -67,6 +67,7 @@ def collected(exchange: Exchange, outcome: Outcome, clock: Clock) -> Fields:
         "client_ip": exchange.client_ip,
         "subject": None if identity is None else identity.subject or None,
         "tenant": None if identity is None else identity.tenant,
+        "authz.rule": exchange.fact("authz.rule"),
         "backend": exchange.backend,
         "attempts": exchange.attempts,
         "generation": exchange.generation,
