@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-APART = ("drills", "deploy", "serving", "streaming")
+APART = ("drills", "deploy", "identity", "serving", "streaming")
 """Folders whose tests of real servers start everything as processes: they say nothing about coverage and mostly wait."""
 
 

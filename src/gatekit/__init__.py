@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         UpstreamError,
     )
     from gatekit.gateway.gateway import Gateway
+    from gatekit.gateway.system import revocations
     from gatekit.policies.authn import (
         ApiKey,
         Authn,
@@ -148,6 +149,7 @@ _HOMES = {
     "jwt": "policies.authn",
     "mtls": "policies.authn",
     "new_api_key": "policies.authn",
+    "revocations": "gateway.system",
     "violations": "core.contracts",
 }
 
@@ -174,5 +176,5 @@ __all__ = [
     "Respond", "ResponseHead", "ResponseHeaders", "ResponseTruncated", "Rewrite", "Route", "RouteFailed", "Rule",
     "SecurityHeaders", "ShadowPolicy", "Spec", "Stage", "StoreUnavailable", "Telemetry", "TextTest",
     "UpstreamError", "__version__", "all_of", "api_keys", "basic", "cel", "development_tokens", "external",
-    "hash_password", "introspection", "jwt", "mtls", "new_api_key", "violations",
+    "hash_password", "introspection", "jwt", "mtls", "new_api_key", "revocations", "violations",
 ]  # fmt: skip

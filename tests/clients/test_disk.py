@@ -271,16 +271,27 @@ def test_a_place_that_cannot_be_is_done_without(tmp_path: Path, warned: Callable
 
 
 def test_each_failure_is_told_of_once_until_it_goes_well_again(
-    saved: StateDirectory, warned: Callable[[], list[str]]
+    saved: StateDirectory, warned: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save(saved, DATA, "b")
     for _ in range(2):
-        (saved.path / "a").write_bytes(b"")
+        (saved.path / "a").chmod(0o620)
         assert [load(saved) for _ in range(3)] == [None] * 3
         assert len(warned()) == 1
-        save(saved)
+        (saved.path / "a").chmod(0o600)
         assert load(saved) == DATA
-    assert warned() == []
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for _ in range(2):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", full)
+            save(saved)
+            save(saved)
+            save(saved, DATA, "b")
+        assert len(warned()) == 2
+        save(saved)
+        save(saved, DATA, "b")
 
 
 class Hanging(StateDirectory):

@@ -8,13 +8,14 @@ import gzip
 import inspect
 import ssl
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gatekit.clients.addresses import AddressRules, TargetRefused
 from gatekit.clients.fetch import FetchRefused, HttpFetch
-from gatekit.core.ports import Fetch, Fetched
+from gatekit.core.ports import PUBLIC, Fetch, Fetched, Reach
 from gatekit.errors import StoreUnavailable
 
 OK = (200, {"Content-Type": "application/json"}, b"{}")
@@ -715,3 +716,29 @@ def test_on_uvloop_a_long_answer_that_ends_with_the_connection(make_net: Any) ->
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
+
+
+async def test_a_reach_opens_what_it_names_and_for_nobody_else(net: Any) -> None:
+    site = await net.serve(net.answering(OK, OK, OK))
+    fetch, url = net.fetch(guard=AddressRules()), f"http://a.test:{site.port}/"
+    with pytest.raises(FetchRefused):
+        await fetch("GET", url)
+    assert (await fetch("GET", url, reach=Reach(("127.0.0.0/8",)))).status == 200
+    assert (await fetch("GET", url, reach=Reach(("127.0.0.0/8",)))).status == 200
+    with pytest.raises(FetchRefused):
+        await fetch("GET", url, reach=Reach(("10.0.0.0/8",)))
+    with pytest.raises(FetchRefused):
+        await fetch("GET", url, reach=PUBLIC)
+    await fetch.aclose()
+
+
+async def test_a_reach_without_networks_changes_nothing_but_whom_it_believes(net: Any) -> None:
+    fetch = net.fetch(guard=AddressRules())
+    with pytest.raises(FetchRefused):
+        await fetch("GET", "http://127.0.0.1:1/", reach=Reach(ca=ssl.get_default_verify_paths().openssl_cafile))
+
+
+async def test_a_file_of_authorities_that_is_none_makes_the_store_unavailable(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing.pem", tmp_path):
+        with pytest.raises(StoreUnavailable, match="no file of certificates"):
+            await HttpFetch()("GET", "https://id.example/keys", reach=Reach(ca=str(path)))

@@ -10,10 +10,11 @@ from pydantic import TypeAdapter, ValidationError
 
 import gatekit.asgi
 from gatekit.config.cluster import Cluster, app_interface
+from gatekit.config.endpoints import parse_endpoint
 from gatekit.config.matches import ValueMatch, destinations, split_match, value_match
 from gatekit.config.model import GatewayConfig, Route, marks
-from gatekit.config.units import Duration, parse_endpoint, seconds
 from gatekit.core.plan import Endpoint
+from gatekit.core.units import Duration, seconds
 from gatekit.policies.telemetry import Telemetry
 
 

@@ -14,7 +14,7 @@ class Merging(Spec):
     kind: ClassVar[str] = "merging"
     words: tuple[str, ...] = ()
 
-    def over(self, outer: Merging) -> Merging:  # type: ignore[override]
+    def over(self, outer: Merging) -> Merging:
         if "no" in outer.words:
             raise ValueError("they contradict each other")
         return Merging(words=(*outer.words, *self.words))

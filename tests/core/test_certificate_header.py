@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -109,6 +111,7 @@ def test_an_element_is_what_the_nearest_proxy_wrote(text: str, wanted: Told) -> 
         "Cert=no,URI=a",
         "URI=a\nURI=b",
     ],
+    ids=itertools.count(),
 )
 def test_se1_what_is_malformed_tells_of_nobody(text: str) -> None:
     assert told(text) is None
@@ -191,6 +194,7 @@ def test_the_forms_of_one_certificate_are_one() -> None:
         '"AAAA"',
         "AAAA",
     ],
+    ids=itertools.count(),
 )
 def test_rfc_9440_has_one_byte_sequence_and_nothing_else(value: str) -> None:
     assert read_client_cert(value.encode()) is None
@@ -209,6 +213,7 @@ def test_rfc_9440_has_one_byte_sequence_and_nothing_else(value: str) -> None:
         CERT.pem + "x",
         "x" + CERT.pem,
     ],
+    ids=itertools.count(),
 )
 def test_pem_is_one_certificate_and_nothing_else(text: str) -> None:
     assert read_pem(text.encode()) is None

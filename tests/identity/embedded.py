@@ -11,8 +11,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 from flask import Flask, request
 
+from gatekit import jwt
 from gatekit.asgi import Authn
-from gatekit.policies.authn.jwt import jwt
 from gatekit.wsgi import Authn as WsgiAuthn
 
 if os.environ.get("GATEKIT_DIES_WITH_PARENT"):

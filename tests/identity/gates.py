@@ -9,9 +9,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from gatekit import Authn, Cluster, Gateway, Route
-from gatekit.policies.authn.introspection import introspection
-from gatekit.policies.authn.jwt import jwt
+from gatekit import Authn, Cluster, Gateway, Route, introspection, jwt
 
 if os.environ.get("GATEKIT_DIES_WITH_PARENT"):
     # Servers start workers of their own; no worker may outlive the process that started it.

@@ -146,8 +146,20 @@ class Provider:
     def kill(self) -> None:
         """End it without asking, as a machine that loses power does. `start` brings it back, on the same port."""
         assert self._process is not None
-        os.killpg(self._process.process.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self._process.process.wait()
+
+    def hang(self) -> None:
+        """Let it take connections and say nothing, until `go_on`."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it answer again."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        os.killpg(self._process.process.pid, number)
 
     def tail(self) -> str:
         """The end of its log."""

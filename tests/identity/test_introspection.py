@@ -15,25 +15,30 @@ from .provider import LEDGER, SERVICE_KEY, Provider, client_key
 pytestmark = pytest.mark.servers
 
 INVALID = 'Bearer realm="gateway", error="invalid_token"'
+UNAVAILABLE = (503, "authn.introspection_unavailable")
 
 
 async def test_an8_an9_what_is_known_goes_on_while_the_provider_is_gone_and_the_rest_is_told_to_wait(
     own_provider: Provider, tmp_path: Path
 ) -> None:
     provider = own_provider
-    known, unknown = ([provider.client_credentials(LEDGER) for _ in range(8)] for _ in range(2))
-    async with backend() as url, gate(tmp_path, by_introspection(provider), url) as at:
+    known, unknown, more = ([provider.client_credentials(LEDGER) for _ in range(count)] for count in (8, 8, 3))
+    async with backend() as url, gate(tmp_path, by_introspection(provider, timeout=1), url) as at:
         # Together: each is asked about once, however many requests come with it, and whatever the answer is.
         assert set(await asyncio.gather(*(at.status_of(token) for token in known * 5))) == {200}
         assert set(await asyncio.gather(*(at.status_of("nobody-issued-this") for _ in range(10)))) == {401}
         assert provider.count("/token/introspection") == 9
         load = at.load(known, 300).start()
         await pause(0.3)
+        # Whether it says nothing or is not there is one to callers.
+        provider.hang()
+        assert [one[:2] for one in await asyncio.gather(*(at.says(token) for token in more))] == [UNAVAILABLE] * 3
+        provider.go_on()
         provider.kill()
         for token in unknown:
             answer = await at.ask(token)
             # Not 401: nobody has said that they are no good.
-            assert (answer.status_code, answer.json()["code"]) == (503, "authn.introspection_unavailable")
+            assert (answer.status_code, answer.json()["code"]) == UNAVAILABLE
             assert int(answer.headers["retry-after"]) >= 1
             assert "www-authenticate" not in answer.headers
         await pause(0.5)

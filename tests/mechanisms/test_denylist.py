@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gatekit.mechanisms import denylist as module
 from gatekit.mechanisms.denylist import LEEWAY, SHARDS, Denylist, DenylistFull, Entry, ends, is_over
-from gatekit.mechanisms.revocation import KINDS, MAX_VALUE, Revocation
+from gatekit.mechanisms.revocation import KINDS, MAX_VALUE, Revocation, digest_of
 
 NOW = 1_700_000_000
 
@@ -97,7 +97,7 @@ def test_a_value_longer_than_any_that_can_be_revoked_is_not_even_hashed(
     assert listed.revoked({"sub": "v", "iss": "x" * (MAX_VALUE + 1)}) is None
 
 
-BEFORE = [
+BEFORE: list[tuple[dict[str, Any], bool]] = [
     ({"iat": NOW - 1}, True),
     ({"iat": NOW}, False),
     ({"iat": NOW + 1}, False),
@@ -127,7 +127,7 @@ def test_an10_issued_before_means_before_or_nobody_knows_when(
     listed: Denylist, record: Revocation, claims: Mapping[str, Any], revoked: bool
 ) -> None:
     listed.add(record)
-    who = {kind: "v" for kind in KINDS}
+    who = dict.fromkeys(KINDS, "v")
     assert listed.revoked({**who, **claims}) == ("issued_before" if revoked else None)
     assert (listed.revoked({"jti": "other", **claims}) is not None) == (record.kind == "all" and revoked)
 
@@ -238,9 +238,14 @@ def test_a_clock_that_is_put_back_brings_no_harm(listed: Denylist, wall: Wall) -
 def test_what_was_extended_is_not_taken_out_at_its_first_end(listed: Denylist, wall: Wall) -> None:
     listed.add(one("jti", until=NOW + 60))
     listed.add(one("jti", until=NOW + 6000))
+    listed.add(one("sub", until=NOW + 60))
+    listed.add(one("sub", until=NOW + 6000))
+    listed.add(one("sub", before=NOW, until=NOW + 6000))
     wall.now = NOW + 2000
     listed.expire()
     assert listed.revoked({"jti": "v"}) == "jti"
+    assert listed.revoked({"sub": "v"}) == "sub"
+    assert len(listed) == 3
 
 
 # -- taking back
@@ -389,7 +394,7 @@ STEPS = st.lists(
 
 def meant(records: Iterable[Revocation], claims: Mapping[str, Any], now: float) -> bool:
     """Whether any of these is about a credential with these claims, read as plainly as it is said."""
-    iat = claims.get("iat")
+    iat: Any = claims.get("iat")
     for record in records:
         if is_over(record, now):
             continue
@@ -439,7 +444,6 @@ def test_an10_it_equals_a_plain_list_through_any_history(steps: list[tuple[str, 
 
 def test_only_kinds_that_are_there_are_looked_up(listed: Denylist, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_up: list[str] = []
-    digest_of = module.digest_of
 
     def counted(text: str) -> bytes:
         looked_up.append(text)

@@ -20,7 +20,7 @@ def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096 / 1e6
 
-kind, traced, spread = sys.argv[1], sys.argv[2] == "traced", int(sys.argv[3])
+kind, count, spread, traced = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "traced"
 now, pick = 1_700_000_000, random.Random(7)
 code, issued = code_of(kind, False), float(now) if kind == "sub" else inf
 if traced:
@@ -34,10 +34,11 @@ for _ in range(200):
     empty.append((perf_counter() - begun) / 100)
 before, put = resident(), 0.0
 # Digests are random numbers of 128 bits; that they are made of something costs the list nothing.
-for _ in range(1_000_000):
-    entry = Entry(code | pick.getrandbits(128), issued, now + 1 + pick.randrange(spread))
+for _ in range(count // 100):
+    entries = [Entry(code | pick.getrandbits(128), issued, now + 1 + pick.randrange(spread)) for _ in range(100)]
     begun = thread_time()
-    listed.put(entry)
+    for entry in entries:
+        listed.put(entry)
     put = max(put, thread_time() - begun)
 used = tracemalloc.get_traced_memory()[1] / 1e6 if traced else resident() - before
 tracemalloc.stop()
@@ -57,34 +58,30 @@ print(json.dumps({"megabytes": used, "wrong": hits, "asked": asked, "empty": min
 """
 
 
-def run(kind: str, how: str, spread: int) -> dict[str, Any]:
+def run(kind: str, count: int, spread: int, how: str = "resident") -> dict[str, Any]:
+    """What so many entries come to that end within so many seconds. Times are processor time of the thread."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, kind, how, str(spread)], capture_output=True, text=True, check=True, timeout=110
-    )
+        [sys.executable, "-c", PROGRAM, kind, str(count), str(spread), how],
+        capture_output=True, text=True, check=True, timeout=150,
+    )  # fmt: skip
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize(
-    ("kind", "how", "spread"),
-    [
-        ("jti", "resident", 86_400),
-        ("jti", "traced", 86_400),
-        ("sub", "resident", 86_400),
-        ("jti", "resident", 90 * 86_400),
-    ],
-    ids=["a day's", "a day's, traced", "issued before", "ninety days'"],
-)
-def test_an10_a_million_take_no_more_than_150_megabytes_and_never_stop_the_loop(
-    kind: str, how: str, spread: int
-) -> None:
-    """Times are this thread's processor time, and of the empty list the best of many: others may use the machine too."""
-    found = run(kind, how, spread)
+@pytest.mark.timeout(160)
+@pytest.mark.parametrize(("kind", "days"), [("jti", 1), ("sub", 90)], ids=["tokens of a day", "users, for ninety days"])
+def test_an10_a_million_take_no_more_than_150_megabytes_and_never_stop_the_loop(kind: str, days: int) -> None:
+    found = run(kind, 1_000_000, days * 86_400)
     assert found["megabytes"] <= 150
     assert found["wrong"] == 0
     assert found["left"] == 0
-    if how == "resident":
-        assert found["empty"] < 0.3e-6
-        assert found["put"] < 0.01
-        assert found["expire"] < 0.01
+    assert found["put"] < 0.01
+    assert found["expire"] < 0.01
+
+
+def test_an10_an_empty_list_costs_nothing_worth_mentioning() -> None:
+    """The best of many runs, as others may use the machine too."""
+    found = run("jti", 20_000, 86_400, "traced")
+    assert found["empty"] < 0.3e-6
+    assert found["megabytes"] <= 150 / 50
+    assert found["left"] == 0

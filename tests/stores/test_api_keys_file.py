@@ -236,6 +236,21 @@ async def test_a_file_that_others_can_write_is_not_read(world: World, mode: int)
     assert world.store.status()["last_error"] is None
 
 
+async def test_a_file_at_fault_is_read_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[bytes] = []
+    original = api_keys_file._document
+
+    def counted(raw: bytes, strict: bool) -> dict[Any, Any]:
+        read.append(raw)
+        return original(raw, strict)
+
+    monkeypatch.setattr(api_keys_file, "_document", counted)
+    world.path.write_text("reports: {}")
+    for _ in range(3):
+        await world.store.refresh()
+    assert len(read) == 1
+
+
 async def test_a_file_at_fault_stays_at_fault_when_it_is_only_looked_at(world: World) -> None:
     world.path.write_text("reports: {}")
     await world.store.refresh()

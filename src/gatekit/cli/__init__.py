@@ -32,7 +32,10 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument("-H", "--header", action="append", default=[], metavar="NAME: VALUE")
     explain.add_argument("--client", metavar="ADDRESS", help="the client's address")
     explain.add_argument(
-        "--as", dest="caller", metavar="JSON", help="who is calling, as in '{\"subject\": \"ann\", \"scopes\": [\"orders:read\"]}'"
+        "--as",
+        dest="caller",
+        metavar="JSON",
+        help='who is calling, as in \'{"subject": "ann", "scopes": ["orders:read"]}\'',
     )
 
     run.add_arguments(
@@ -47,7 +50,9 @@ def parser() -> argparse.ArgumentParser:
             "token", help="mint a token for development, which only a gateway in development mode takes"
         )
     )
-    key.add_arguments(commands.add_parser("key", help="make an API key: what the caller gets, and what the gateway keeps"))
+    key.add_arguments(
+        commands.add_parser("key", help="make an API key: what the caller gets, and what the gateway keeps")
+    )
     revoke.add_arguments(
         commands.add_parser("revoke", help="revoke tokens, sessions, clients or tenants on every instance at once")
     )
@@ -83,9 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "explain":
             from gatekit.cli.explain import explain
 
-            return explain(
-                options.config, options.method, options.url, options.header, options.client, options.caller
-            )
+            return explain(options.config, options.method, options.url, options.header, options.client, options.caller)
         if options.command == "schema":
             from gatekit.cli.schema import schema
 

@@ -34,7 +34,7 @@ def identity_from(text: str) -> Identity:
     try:
         given: Any = json.loads(text)
     except ValueError:
-        raise ValueError("a caller is given as a JSON object, such as '{\"subject\": \"ann\"}'") from None
+        raise ValueError('a caller is given as a JSON object, such as \'{"subject": "ann"}\'') from None
     if not isinstance(given, dict) or not isinstance(given.get("subject"), str):
         raise ValueError("a caller is a JSON object with a subject")
     known = [one.name for one in fields(Identity)]

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from gatekit.cli import say
-from gatekit.config.units import seconds
 from gatekit.core.ports import Ports
+from gatekit.core.units import seconds
 from gatekit.gateway.system import SystemClock, SystemRandom, system_secret
 from gatekit.mechanisms.revocation import What, Which, restoration, revocation
 from gatekit.stores import SystemStores

@@ -71,7 +71,9 @@ def add_arguments(run: argparse.ArgumentParser) -> None:
         help="a worker that does not answer the supervisor for so long is replaced (default: %(default)g)",
     )  # fmt: skip
     admin.add_argument(
-        "--dev", action="store_true", help="reload when the file changes, stop without waiting, take development tokens",
+        "--dev",
+        action="store_true",
+        help="reload when the file changes, stop without waiting, take development tokens",
     )
 
 

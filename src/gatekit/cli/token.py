@@ -22,11 +22,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tenant", metavar="TENANT")
     parser.add_argument("--client-id", metavar="ID")
     parser.add_argument(
-        "--claim", action="append", default=[], metavar="NAME=VALUE", help="any other claim; VALUE is JSON, or else text"
+        "--claim",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other claim; VALUE is JSON, or else text",
     )
     parser.add_argument("--ttl", type=float, default=3600.0, metavar="SECONDS", help="(default: %(default)g)")
     parser.add_argument(
-        "--key", default=KEY_FILE, metavar="FILE", help="made if it is not there, for this user alone (default: %(default)s)"
+        "--key",
+        default=KEY_FILE,
+        metavar="FILE",
+        help="made if it is not there, for this user alone (default: %(default)s)",
     )
 
 

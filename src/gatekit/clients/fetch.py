@@ -122,7 +122,11 @@ class HttpFetch:
             guard = self.guard
             if reach.networks:
                 guard = AddressRules.trusted(*reach.networks, *map(str, guard.allow))
-            tls = self._tls if reach.ca is None else ssl.create_default_context(cafile=reach.ca)
+            try:
+                tls = self._tls if reach.ca is None else ssl.create_default_context(cafile=reach.ca)
+            except OSError as error:
+                # Also what ssl says of a file that holds no certificates. It may be there the next time.
+                raise StoreUnavailable(f"{reach.ca} is no file of certificates that can be read: {error}") from None
             found = self._reaching[reach] = HttpFetch(guard=guard, tls=tls, max_body=self._max_body, **self._dialling)
         return found
 

@@ -36,6 +36,10 @@ class Script:
         self.digest = sha1(text.encode("utf-8"), usedforsecurity=False).hexdigest()
 
 
+class RedisRefused(StoreUnavailable):
+    """The server was reached, and answered with an error."""
+
+
 class RedisServer:
     """A server by its URL: `redis://user:password@host:6379/0`, or `rediss://` for TLS.
 
@@ -174,11 +178,13 @@ class RedisServer:
 
     def _unavailable(self, error: Exception, bound: float) -> NoReturn:
         """Raise what went wrong, in words of ours. Errors that are not the server's are raised as they are."""
-        from redis.exceptions import RedisError
+        from redis.exceptions import DataError, RedisError, ResponseError
 
-        if not isinstance(error, (RedisError, OSError, asyncio.IncompleteReadError)):
+        # What redis-py could not even send is a mistake of ours.
+        if isinstance(error, DataError) or not isinstance(error, (RedisError, OSError, asyncio.IncompleteReadError)):
             raise error
-        raise StoreUnavailable(f"{self.shown} {_told(error, bound)}") from None
+        kind = RedisRefused if isinstance(error, ResponseError) else StoreUnavailable
+        raise kind(f"{self.shown} {_told(error, bound)}") from None
 
 
 class Listener:

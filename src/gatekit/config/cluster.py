@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, PrivateAttr, field_validator, model_validator
 from pydantic_core import CoreSchema, PydanticOmit
 
-from gatekit.config.units import Duration, parse_endpoint
+from gatekit.config.endpoints import parse_endpoint
 from gatekit.core.plan import Endpoint
+from gatekit.core.units import Duration
 
 
 class PythonOnly:

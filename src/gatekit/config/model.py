@@ -21,11 +21,11 @@ from pydantic import (
 from gatekit.config.cluster import Cluster, Model, PythonOnly, one_or_many
 from gatekit.config.matches import Destinations, Value, ValueMatch, split_match
 from gatekit.config.places import Places
-from gatekit.config.units import Size
 from gatekit.core.exchange import Exchange
 from gatekit.core.paths import MARKS
 from gatekit.core.peers import Trust
 from gatekit.core.policy import Spec
+from gatekit.core.units import Size
 from gatekit.errors import Problem
 from gatekit.routing.hosts import parse_host
 from gatekit.routing.matcher import Rule

@@ -22,7 +22,7 @@ class Identity:
     client: str | None = None
     scopes: frozenset[str] = frozenset()
     roles: frozenset[str] = frozenset()
-    claims: Mapping[str, Any] = field(default_factory=dict)
+    claims: Mapping[str, Any] = field(default_factory=dict, repr=False)
     scheme: str = ""
     expires: float | None = None
 

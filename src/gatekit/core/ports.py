@@ -163,6 +163,16 @@ def plain_secret(reference: str) -> str:
     return reference
 
 
+def is_file_reference(url: str) -> bool:
+    """Whether it names a file that holds the URL of a store, and is none itself: `file://` is one, `file:/` is not."""
+    return url.startswith("file:") and not url.startswith("file://")
+
+
+def store_url(url: str, ports: Ports) -> str:
+    """The URL of a store, where `url` is a reference to it (`env:NAME`, `file:/path`), or itself. Raises MissingSecret."""
+    return ports.secrets(url) if url.startswith("env:") or is_file_reference(url) else url
+
+
 async def in_place(key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
     """`Once` where nothing runs at the same time: the work is done in the caller's place."""
     return await work()

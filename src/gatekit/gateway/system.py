@@ -9,11 +9,11 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gatekit.clients.disk import StateDirectory
 from gatekit.core.events import Events
-from gatekit.core.ports import PUBLIC, Cells, Fetched, Ports, Reach
+from gatekit.core.ports import PUBLIC, Cells, Fetched, Ports, Reach, store_url
 from gatekit.errors import MissingSecret
 from gatekit.gateway.shared import Shared, awaited
 from gatekit.stores import SystemStores
@@ -128,3 +128,13 @@ def system_ports(*, events: Events | None = None, cells: Cells | None = None) ->
         cells=cells,
         lock=threading.Lock,
     )
+
+
+def revocations(url: str) -> Any:
+    """The list of what is revoked at that URL, for a service that revokes: `await revocations(url).revoke(jti="…",
+    until=exp)`, and `restore` to take it back. Gateways follow it where their `Authn` has the same URL.
+
+    Raises ValueError on a URL that names no list. `env:NAME` and `file:/path` are looked up, as in a configuration.
+    """
+    ports = system_ports()
+    return ports.stores.revocations(store_url(url, ports), ports)

@@ -177,14 +177,6 @@ class Denylist:
         before = inf if record.before is None else float(record.before)
         return self._keep(record.key, lambda mark: mark.real != before) > 0
 
-    def until(self, record: Revocation) -> float | None:
-        """Until when this revocation is in force, without the leeway; None where it is not."""
-        before = inf if record.before is None else float(record.before)
-        key = record.key
-        marks = self._shards[key & _MASK].get(key, ())
-        ends = [mark.imag for mark in _several(marks) if mark.real == before and mark.imag > self._wall()]
-        return ends[0] - LEEWAY if ends else None
-
     def leave_out(self, record: Revocation) -> None:
         """There is no room for this one: revoke everything for as long as it would have been in force."""
         self._left_out = max(self._left_out, ends(record) + LEEWAY)
@@ -195,8 +187,8 @@ class Denylist:
         """Whether everything is revoked, because an entry had to be left out."""
         return self._wall() < self._left_out
 
-    def expire(self, limit: int = 1000) -> bool:
-        """Take out what has ended, `limit` entries at most; whether there may be more. 1000 take about half a millisecond."""
+    def expire(self, limit: int = 250) -> bool:
+        """Take out what has ended, `limit` entries at most; whether there may be more. 250 take half a millisecond."""
         now = self._wall()
         while self._slots and self._slots[0] * _SLOT <= now:
             slot = self._slots[0]
@@ -224,16 +216,18 @@ class Denylist:
         marks = shard.get(key)
         if marks is None:
             return 0
-        kept = tuple(mark for mark in _several(marks) if wanted(mark))
+        kept = tuple(mark for mark in marks if wanted(mark)) if isinstance(marks, tuple) else ()
+        if kept:
+            shard[key] = kept[0] if len(kept) == 1 else kept
+        elif isinstance(marks, complex) and wanted(marks):
+            return 0
+        else:
+            del shard[key]
+            if not shard:
+                # A dict never gives back what it has grown to.
+                self._shards[key & _MASK] = {}
         gone = _length(marks) - len(kept)
         if gone:
-            if kept:
-                shard[key] = kept[0] if len(kept) == 1 else kept
-            else:
-                del shard[key]
-                if not shard:
-                    # A dict never gives back what it has grown to.
-                    self._shards[key & _MASK] = {}
             self._count(key, -gone)
         return gone
 

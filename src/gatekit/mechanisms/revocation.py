@@ -121,7 +121,7 @@ def read_revocation(text: bytes | str) -> Revocation:
         raise RevocationRefused(f"it is longer than {MAX_JSON} bytes")
     try:
         plain = text if isinstance(text, str) else text.decode("utf-8")
-        found = json.loads(plain, object_pairs_hook=_members, parse_constant=_refuse, parse_float=_refuse)
+        found = _DECODER.decode(plain)
     except RevocationRefused:
         raise
     except (ValueError, RecursionError):
@@ -158,8 +158,9 @@ class What(Which, total=False):
 
 def revocation(at: float, **what: Unpack[What]) -> Revocation:
     """The revocation that is made by these words at the time `at`. Raises RevocationRefused."""
-    until = _whole("until", what["until"])
-    if until is not None and until <= at:
+    end = what["until"]
+    until = _whole("until", end)
+    if end is not None and end <= at:
         raise RevocationRefused("until is over already: what is to be revoked has ended by itself")
     return _said(what, at, until, what.get("why", ""), restored=False)
 
@@ -263,3 +264,6 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(text: str) -> Any:
     raise RevocationRefused("its numbers are whole")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_refuse, parse_float=_refuse)

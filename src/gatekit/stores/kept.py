@@ -14,14 +14,14 @@ from gatekit.mechanisms.revocation import Revocation
 
 _log = logging.getLogger("gatekit.revocations")
 
-SLICE: Final = 200
-"""Entries that are taken in, or out, before the loop turns: a millisecond or two."""
+SLICE: Final = 100
+"""Entries that are taken in before the loop turns: a millisecond or two."""
 EXPIRE_EVERY: Final = 10.0
 LOAD_SECONDS: Final = 2.0
 """For how long the first request waits for a list, at most."""
 STALE_AFTER: Final = 2.0
 """A list that was not compared with its store for so many seconds is told to be stale."""
-_EXPIRED_AT_ONCE: Final = 1000
+_EXPIRED_AT_ONCE: Final = 250
 
 
 class KeptList:

@@ -15,17 +15,13 @@ taken out with the next changes, some at a time. Needs Redis 5 or Valkey.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Final, NamedTuple
 
-from gatekit.clients.redis import RedisServer, Script
-from gatekit.errors import StoreUnavailable
+from gatekit.clients.redis import RedisRefused, RedisServer, Script
 from gatekit.mechanisms.denylist import LEEWAY, DenylistFull, ends
-from gatekit.mechanisms.revocation import Revocation, RevocationRefused, read_revocation
-
-_log = logging.getLogger("gatekit.revocations")
+from gatekit.mechanisms.revocation import Revocation
 
 PAGE: Final = 250
 """Revocations in one answer: a millisecond of the server's time, and few of ours."""
@@ -126,14 +122,12 @@ _RELEASE: Final = Script("if redis.call('GET', KEYS[1]) == ARGV[1] then return r
 
 
 class Page(NamedTuple):
-    """What was said after a number: in which epoch, the last number there is, the one this page goes to, and what.
-    `refused` is how many texts were none of a revocation."""
+    """What was said after a number: in which epoch, the last number there is, the one this page goes to, and the texts."""
 
     epoch: str
     last: int
     upto: int
-    records: list[Revocation]
-    refused: int
+    texts: list[bytes]
 
 
 class RevocationLog:
@@ -167,20 +161,13 @@ class RevocationLog:
     async def read(self, since: int, epoch: str) -> Page:
         """A page of what was said after that number of that epoch; from the beginning, where the epoch is another."""
         found = await self._server.run(_READ, self._keys[:3], [since, epoch, PAGE])
-        records: list[Revocation] = []
-        refused = 0
-        for text in found[3:]:
-            try:
-                records.append(read_revocation(text))
-            except RevocationRefused:
-                refused += 1
-        return Page(found[0].decode("ascii", "replace"), _number(found[1]), _number(found[2]), records, refused)
+        return Page(found[0].decode("ascii", "replace"), _number(found[1]), _number(found[2]), found[3:])
 
     async def run_id(self) -> str:
         """What names this run of the server, "" where we may not ask."""
         try:
             return str((await self._server.ask("INFO", "server")).get("run_id", ""))
-        except StoreUnavailable:
+        except RedisRefused:
             return ""
 
     async def lease(self, holder: str, seconds: float) -> bool:

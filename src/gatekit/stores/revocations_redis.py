@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from math import inf
 from re import fullmatch
@@ -23,7 +23,16 @@ from gatekit.core.policy import Job
 from gatekit.core.ports import Ports
 from gatekit.errors import StoreUnavailable
 from gatekit.mechanisms.denylist import SHARDS, DenylistFull, Entry
-from gatekit.mechanisms.revocation import Revocation, What, Which, parted, restoration, revocation
+from gatekit.mechanisms.revocation import (
+    Revocation,
+    RevocationRefused,
+    What,
+    Which,
+    parted,
+    read_revocation,
+    restoration,
+    revocation,
+)
 from gatekit.stores.kept import (
     EXPIRE_EVERY,
     LOAD_SECONDS,
@@ -231,9 +240,7 @@ class RedisRevocations:
                 self._read = self._read._replace(epoch=page.epoch, seq=0)
                 if page.last:
                     continue
-            if page.refused:
-                self._refuse(page.refused)
-            await self._kept.take_all(page.records)
+            await self._kept.take_all(self._records(page.texts))
             self._read = self._read._replace(seq=page.upto)
             if page.upto >= page.last:
                 break
@@ -281,11 +288,16 @@ class RedisRevocations:
         if self._trouble is None:
             _log.warning("%s; %d revocations stay in force", trouble, len(self._kept.list))
         self._trouble = trouble
+        self._connected = False
 
-    def _refuse(self, count: int) -> None:
-        if not self._refused:
-            _log.warning("%s has entries that are no revocations; they are passed over", self._server.shown)
-        self._refused += count
+    def _records(self, texts: Iterable[bytes]) -> Iterator[Revocation]:
+        for text in texts:
+            try:
+                yield read_revocation(text)
+            except RevocationRefused:
+                if not self._refused:
+                    _log.warning("%s has entries that are no revocations; they are passed over", self._server.shown)
+                self._refused += 1
 
     # -- the copy on the disk
 

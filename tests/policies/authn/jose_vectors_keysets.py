@@ -7,6 +7,8 @@ from base64 import urlsafe_b64decode
 from collections.abc import Iterator
 from typing import Any
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from tests.policies.authn.jose_vectors import (
     EVERY,
     PAYLOAD,
@@ -15,8 +17,10 @@ from tests.policies.authn.jose_vectors import (
     by_secret,
     compact,
     encode,
+    joined,
     jwk,
     number,
+    raw_ecdsa,
     roca_key,
     rsa_jwk,
     rsa_key,
@@ -50,8 +54,8 @@ def weak_rsa() -> Iterator[Vector]:
 def broken_keys() -> Iterator[Vector]:
     """One key, with a good token."""
     entries: dict[str, tuple[str, Any]] = {}
-    rsa, ec, ed, oct_ = (jwk(name) for name in ("RS256", "ES256", "EdDSA", "HS256"))
-    n, x, y = rsa["n"], ec["x"], ec["y"]
+    rsa, elliptic, ed, oct_ = (jwk(name) for name in ("RS256", "ES256", "EdDSA", "HS256"))
+    n, x, y = rsa["n"], elliptic["x"], elliptic["y"]
     modulus = rsa_key("issuer").public_key().public_numbers().n
     of_rsa: Changes = {
         "no n": {"n": ...},
@@ -109,7 +113,8 @@ def broken_keys() -> Iterator[Vector]:
         "crv null": {"crv": None},
         "crv a list": {"crv": ["P-256"]},
         "x short": {"x": x[:-2]},
-        "x long": {"x": "AA" + x},
+        "x with a zero before": {"x": encode(b"\0" + _raw(x)).decode()},
+        "y with a zero before": {"y": encode(b"\0" + _raw(y)).decode()},
         "x a number": {"x": 5},
         "x empty": {"x": ""},
         "y empty": {"y": ""},
@@ -129,7 +134,7 @@ def broken_keys() -> Iterator[Vector]:
         "compressed": {"x": encode(b"\2" + _raw(x)).decode(), "y": ...},
     }
     for what, change in of_ec.items():
-        entries[f"EC {what}"] = "ES256", {**ec, **change}
+        entries[f"EC {what}"] = "ES256", {**elliptic, **change}
     of_ed: Changes = {
         "no x": {"x": ...},
         "no crv": {"crv": ...},
@@ -205,9 +210,28 @@ def broken_keys() -> Iterator[Vector]:
             )
 
 
+def shortened() -> Iterator[Vector]:
+    """Points without the leading zeros of a coordinate, which has a size of its own (RFC 7518 section 6.2.1.2)."""
+    for what in ("x", "y"):
+        for scalar in range(1, 10_000):
+            key = ec.derive_private_key(scalar, ec.SECP256R1())
+            numbers = key.public_key().public_numbers()
+            if getattr(numbers, what) < 1 << 248:
+                break
+        sizes = {"x": 32, "y": 32, what: 31}
+        point = {"x": number(numbers.x, sizes["x"]), "y": number(numbers.y, sizes["y"])}
+
+        def sign(data: bytes, key: ec.EllipticCurvePrivateKey = key) -> bytes:
+            return joined(*raw_ecdsa(key, data, hashes.SHA256()), "ES256")
+
+        entry = {"kty": "EC", "crv": "P-256", **point, "kid": "k"}
+        text = compact({"alg": "ES256", "kid": "k"}, PAYLOAD, sign)
+        yield Vector(f"EC {what} without its zero", text, {"keys": [entry]}, EVERY)
+
+
 def broken_sets() -> Iterator[Vector]:
     """A set, with a good token of one of its keys."""
-    rsa, ec, oct_ = jwk("RS256"), jwk("ES256", kid="e"), jwk("HS256", kid="o")
+    rsa, elliptic, oct_ = jwk("RS256"), jwk("ES256", kid="e"), jwk("HS256", kid="o")
     other = jwk("RS256", "other")
     sets: dict[str, Any] = {
         "a public key and a secret": {"keys": [rsa, oct_]},
@@ -215,7 +239,7 @@ def broken_sets() -> Iterator[Vector]:
         "two of one kid": {"keys": [rsa, other]},
         "two of one kid, the other way round": {"keys": [other, rsa]},
         "the same twice": {"keys": [rsa, rsa]},
-        "two of one kid, of different kinds": {"keys": [rsa, {**ec, "kid": "k"}]},
+        "two of one kid, of different kinds": {"keys": [rsa, {**elliptic, "kid": "k"}]},
         "two of one kid, one broken": {"keys": [rsa, {**other, "n": "!"}]},
         "two of one kid, one of an unknown kind": {"keys": [rsa, {"kty": "?", "kid": "k"}]},
         "a hundred and one": {"keys": [rsa, *({"kty": "EC", "kid": str(one)} for one in range(100))]},
@@ -228,7 +252,7 @@ def broken_sets() -> Iterator[Vector]:
         "a list in a list": {"keys": [[rsa]]},
         "texts": {"keys": [json.dumps(rsa)]},
         "an empty object": {},
-        "another key": {"keys": [ec]},
+        "another key": {"keys": [elliptic]},
         "null": b"null",
         "a number": b"1",
         "no JSON": b"-----BEGIN PUBLIC KEY-----",

@@ -67,6 +67,7 @@ def spelled() -> Iterator[Vector]:
             texts[f"last bits of the signature {more}"] = front + tail[:-1] + _ALPHABET[last + more : last + more + 1]
         texts["one character left over in the header"] = signed(head + b"A", body, name)
         texts["one character left over in the payload"] = signed(head, encode(b"123") + b"A", name)
+        texts["no payload, signed"] = signed(head, b"", name)
         texts["last bits of the payload"] = signed(head, b"AB", name)
         texts["last bits of the header"] = signed(
             encode(json.dumps({"alg": name, "kid": "k"}).encode() + b" ")[:-1] + b"h", body

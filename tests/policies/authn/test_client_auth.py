@@ -10,7 +10,9 @@ from urllib.parse import parse_qsl
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -141,6 +143,22 @@ def test_an_assertion_is_one_of_rfc_7523_by_an_independent_check(algorithm: Any,
     assert claims["iat"] == 1_700_000_000
     assert len(base64.urlsafe_b64decode(claims["jti"] + "==")) == 16
     assert proof.fresh
+
+
+@pytest.mark.parametrize("algorithm", list(KEYS))
+def test_the_signature_is_good_by_the_arithmetic_alone(algorithm: Any) -> None:
+    signed, _, text = read_signer(pem(KEYS[algorithm]), algorithm)({"iss": "gw"}).encode().rpartition(b".")
+    signature = base64.urlsafe_b64decode(text + b"==")
+    public = KEYS[algorithm].public_key()
+    if algorithm == "ES256":
+        assert len(signature) == 64, "r and s, 32 bytes each (RFC 7518 section 3.4)"
+        both = (int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big"))
+        public.verify(encode_dss_signature(*both), signed, ec.ECDSA(hashes.SHA256()))
+    elif algorithm == "EdDSA":
+        public.verify(signature, signed)
+    else:
+        sealed = padding.PSS(padding.MGF1(hashes.SHA256()), 32) if algorithm == "PS256" else padding.PKCS1v15()
+        public.verify(signature, signed, sealed, hashes.SHA256())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Introspection: which answers let somebody in and as whom, what is refused and how, and for how long that is believed."""
+"""Introspection: which answers let somebody in and as whom, and what is refused and how."""
 
 from __future__ import annotations
 
@@ -184,6 +184,7 @@ def unavailable_when(scene: Scene) -> Iterator[None]:
     ("how", "why"),
     [
         ({"error": StoreUnavailable("https://as.example: no answer within 2.0 s")}, "no answer within 2.0 s"),
+        ({"error": StoreUnavailable("a\r\nforged line \x1b[31m")}, "a forged line  [31m"),
         ({"status": 500, "json": GOOD}, "it answered 500"),
         ({"status": 503, "json": {"active": False}}, "it answered 503"),
         ({"status": 401, "json": {"error": "invalid_client"}}, "refuses this gateway's own credentials"),
@@ -243,7 +244,7 @@ JSON = st.recursive(
 @given(JSON | st.dictionaries(st.sampled_from([*GOOD, "cnf", "nbf", "roles", "sid", "typ"]), JSON).map(
     lambda found: {**GOOD, **found}
 ))  # fmt: skip
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_no_answer_lets_anybody_in_unless_it_is_well_formed_and_says_so(answer: Any) -> None:
     scene = Scene().answers(answer) if answer is not None else Scene()
     if answer is None:
@@ -264,7 +265,7 @@ def test_no_answer_lets_anybody_in_unless_it_is_well_formed_and_says_so(answer: 
 
 
 @given(st.binary(max_size=64), st.sampled_from([200, 204, 400, 401, 500]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_no_bytes_that_are_no_answer_let_anybody_in(body: bytes, status: int) -> None:
     scene = Scene()
     scene.fetch.answer(URL, body=body, status=status)

@@ -13,7 +13,8 @@ from gatekit.core.ports import Fetched
 from gatekit.errors import StoreUnavailable
 from gatekit.gateway.shared import Shared
 from gatekit.policies.authn.introspector import REREAD, REREAD_SOON
-from gatekit.testing import FakeFetch, ManualClock, test_ports
+from gatekit.policies.authn.method import Verified
+from gatekit.testing import FakeFetch, ManualClock, request, test_ports
 from gatekit.testing.policies import step
 
 ISSUER = "https://as.example/tenant"
@@ -121,13 +122,8 @@ async def test_a_cold_start_under_load_reads_the_metadata_once() -> None:
 
     ports = test_ports(clock=ManualClock(wall=NOW), fetch=fetch, once=Shared())
     found = Scene(ports=ports, url=None, issuer=ISSUER)
-    waiting = [found.bearer.identify(request_with(f"t{number}")) for number in range(40)]
-    await asyncio.gather(*waiting)  # type: ignore[arg-type]
+    requests = [request("GET", "/", headers={"Authorization": f"Bearer t{number}"}) for number in range(40)]
+    waiting: list[Any] = [found.bearer.identify(one) for one in requests]
+    assert all(isinstance(one, Verified) for one in await asyncio.gather(*waiting))
     assert asked.count(OIDC) == 1
     assert asked.count(URL) == 40
-
-
-def request_with(token: str) -> Any:
-    from gatekit.testing import request
-
-    return request("GET", "/", headers={"Authorization": f"Bearer {token}"})

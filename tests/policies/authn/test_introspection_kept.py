@@ -1,4 +1,4 @@
-"""Introspection over time: for how long an answer is believed, what is shared, which tokens are asked about, what is shown."""
+"""Introspection over time: for how long an answer is believed, what is shared, what is asked about, what is shown."""
 
 from __future__ import annotations
 

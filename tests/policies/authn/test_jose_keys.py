@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509 import CertificateBuilder, Name
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jwt import algorithms
 from tests.policies.authn.jose_vectors import (
     EVERY,
     PAYLOAD,
@@ -86,6 +87,24 @@ def test_an2_a_key_refuses_another_algorithm_whatever_the_signature() -> None:
     assert not key.verifies("HS256", b"", b"")
     assert not key.verifies("none", b"", b"")
     assert repr(key) == "Key('k')"
+
+
+@pytest.mark.parametrize("name", ["RS256", "PS256", "ES256", "EdDSA", "HS256"])
+def test_a_signature_has_one_length_whatever_the_library_thinks_of_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in (
+        algorithms.RSAAlgorithm,
+        algorithms.RSAPSSAlgorithm,
+        algorithms.ECAlgorithm,
+        algorithms.OKPAlgorithm,
+        algorithms.HMACAlgorithm,
+    ):
+        monkeypatch.setattr(kind, "verify", lambda self, msg, key, sig: True)
+    key = read_key_set([jwk(name)], EVERY).find("k", name)
+    assert key is not None
+    size = len(read_jws(token(name)).signature)
+    assert [length for length in range(size * 2 + 1) if key.verifies(name, b"a", bytes(length))] == [size]
 
 
 def test_a_key_is_found_by_its_id() -> None:

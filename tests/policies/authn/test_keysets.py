@@ -339,7 +339,7 @@ def test_whoever_asks_the_same_shares_one_set_and_a_reload_keeps_it() -> None:
         {"url": None, "issuer": URL},
         {"reach": Reach(networks=("10.0.0.0/8",))},
     ],
-    ids=str,
+    ids=["url", "algorithms", "issuer", "reach"],
 )
 def test_what_differs_shares_nothing(other: dict[str, Any]) -> None:
     scene = Scene("a")

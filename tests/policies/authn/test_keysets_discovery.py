@@ -51,6 +51,7 @@ def asked(scene: Scene) -> list[str]:
         ({"url": "https:///keys"}, "absolute https URL"),
         ({"url": "https://id.example:port/"}, "absolute https URL"),
         ({"url": "https://id.example/" + "x" * 2_048}, "at most 2048 characters"),
+        ({"url": URL, "algorithms": frozenset()}, "name at least one algorithm"),
         ({"url": URL, "ttl": 0.0}, "ttl is a number of seconds above 0"),
         ({"url": URL, "stale": float("inf")}, "stale is a number of seconds above 0"),
         ({"url": URL, "cooldown": -1.0}, "cooldown is a number of seconds above 0"),
@@ -60,7 +61,7 @@ def asked(scene: Scene) -> list[str]:
 )
 def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why) as refused:
-        KeySource(algorithms=ALGORITHMS, **settings)
+        KeySource(**{"algorithms": ALGORITHMS, **settings})
     assert "secret" not in str(refused.value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tests.policies.authn.keysets_scene import (
     status,
 )
 
+from gatekit.clients.disk import StateDirectory
 from gatekit.errors import StoreUnavailable
 from gatekit.policies.authn.keyset_file import read_saved, to_save
 from gatekit.policies.authn.keysets import KeySource
@@ -74,6 +76,17 @@ def test_an7_a_cold_start_with_the_issuer_down_verifies_what_the_last_process_co
     figures = status(keys)
     assert (figures["from_disk"], figures["age"], figures["fetched_at"]) == (True, age, NOW)
     assert figures["stale"] is (age > 300)
+
+
+def test_an7_a_cold_start_from_a_real_directory(tmp_path: Path) -> None:
+    before = Scene("a", disk=StateDirectory(tmp_path / "state"))
+    ask(before.keys(), "a")
+    before.idp.down()
+    assert ask(before.restarted().keys(), "a") is not None
+    (file,) = (tmp_path / "state").iterdir()
+    file.write_bytes(file.read_bytes()[:-1] + b" ")
+    with pytest.raises(StoreUnavailable):
+        ask(before.restarted().keys(), "a")
 
 
 def test_an7_keys_from_the_disk_are_refreshed_in_the_background_at_once() -> None:
@@ -201,6 +214,16 @@ def test_what_changed_is_saved_and_what_did_not_is_not() -> None:
     refresh(keys)
     assert disk.saves == 2
     assert json.loads(disk.files[FILE])["document"] == jwks("a", "b").decode()
+
+
+def test_what_the_disk_has_already_is_not_saved_by_the_next_process() -> None:
+    before = left_behind("a")
+    before.idp.up()
+    disk = before.ports.disk
+    assert isinstance(disk, CountingDisk)
+    before.clock.advance(60)
+    refresh(before.restarted().keys())
+    assert (disk.loads, disk.saves, before.idp.fetches) == (2, 1, 1)
 
 
 def test_what_does_not_change_is_saved_again_before_it_is_too_old_to_be_read() -> None:

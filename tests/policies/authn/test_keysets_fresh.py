@@ -107,6 +107,18 @@ def test_an7_how_long_stale_keys_are_served_is_a_setting() -> None:
         ask(keys, "a")
 
 
+@pytest.mark.parametrize("stale", [10.0, 600.0])
+def test_an7_keys_are_refreshed_before_they_are_too_old_whatever_their_issuer_says(stale: float) -> None:
+    scene = Scene("a", random=FixedRandom(0.999))
+    scene.idp.headers = {"cache-control": "max-age=3600"}
+    keys = scene.keys(stale=stale)
+    background = Background(keys, scene.clock)
+    for _ in range(100):
+        background.advance(stale / 7)
+        assert plain(keys, "a") is not None
+    assert scene.idp.fetches > 10
+
+
 def test_an7_an_issuer_that_is_down_is_asked_between_five_and_sixty_seconds_apart() -> None:
     scene = Scene("a")
     keys = scene.keys()

@@ -15,6 +15,7 @@ from gatekit.core.ports import Fetched
 from gatekit.drivers.wsgi import run_now
 from gatekit.errors import StoreUnavailable
 from gatekit.gateway.loop_thread import LoopThread
+from gatekit.gateway.runtime import Runtime
 from gatekit.gateway.shared import Shared
 from gatekit.policies.authn.jose_keys import Key
 from gatekit.policies.authn.keyset_state import MAX_WAITING
@@ -209,12 +210,44 @@ async def test_while_the_disk_is_read_two_callers_read_it_once(loop_thread: Loop
     assert (len(loads), busy.idp.fetches) == (1, 1)
 
 
-async def test_a_disk_that_was_read_before_another_loop_had_read_it_is_not_read_twice(loop_thread: LoopThread) -> None:
+async def test_a_disk_that_another_loop_has_read_meanwhile_is_not_read_again(loop_thread: LoopThread) -> None:
+    class Unread(FakeDisk):
+        async def load(self, name: str) -> bytes | None:
+            raise AssertionError(name)
+
     busy = Busy("old", loop_thread=loop_thread, disk=FakeDisk())
     keys = busy.keys()
     await asked(keys, "old")
-    await keys._load(FakeDisk({"any": b"x"}))
+    await keys._load(Unread())
     assert plain(keys, "old") is not None
+
+
+async def test_the_runtime_has_the_keys_fetched_before_anybody_asks(busy: Busy) -> None:
+    keys = busy.keys()
+    runtime = Runtime(keys.jobs)
+    runtime.enter()
+    await until(lambda: status(keys)["usable"] is True)
+    assert plain(keys, "old") is not None
+    await runtime.close_here()
+
+
+async def test_closing_in_the_middle_of_a_fetch_leaves_nothing_and_counts_as_no_failure(busy: Busy) -> None:
+    keys = busy.keys()
+    busy.gated.shut()
+    runtime = Runtime(keys.jobs)
+    runtime.enter()
+    await until(lambda: busy.gated.arrived == 1)
+    waiting = asyncio.ensure_future(asked(keys, "old"))
+    await turns()
+    await runtime.close_here()
+    assert len(busy.shared) == 1
+    await busy.shared.aclose()
+    assert len(busy.shared) == 0
+    with pytest.raises(StoreUnavailable):
+        await waiting
+    assert status(keys)["failures"] == 0
+    (state,) = busy.ports.cells._cells.values()
+    assert (state.flight, state.waiting) == (None, 0)
 
 
 class TwoLoops:
@@ -384,10 +417,10 @@ def test_known_keys_are_found_by_many_threads_while_the_set_changes(busy: Busy) 
                 missed.append(1)
 
     (job,) = keys.jobs()
-    with ThreadPoolExecutor(4) as pool:
-        for _ in range(4):
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(2):
             pool.submit(look)
-        for index in range(50):
+        for index in range(9):
             busy.idp.answer = jwks("old", f"new-{index}") if index % 3 else 500
             busy.clock.advance(301)
             run_now(job.run())

@@ -172,4 +172,4 @@ class KeySetMachine(RuleBasedStateMachine):
 
 
 TestKeySets = KeySetMachine.TestCase
-TestKeySets.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestKeySets.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)

@@ -47,8 +47,9 @@ class World:
     As a `Fetch` it has a client for each reach, as the running process has.
     """
 
-    def __init__(self) -> None:
-        self.authority = trustme.CA()
+    def __init__(self, server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+        self._server_context = server
+        self._client_context = client
         self.pages: dict[str, tuple[int, dict[str, str], bytes]] = {}
         self.zone: dict[str, list[str]] = {}
         self.dialled: list[str] = []
@@ -58,10 +59,9 @@ class World:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.authority.issue_cert("id.example", "moved.example").configure_cert(context)
         for tls in (True, False):
-            server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=context if tls else None)
+            context = self._server_context if tls else None
+            server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=context)
             self.ports[tls] = server.sockets[0].getsockname()[1]
             self._servers.append(server)
 
@@ -111,11 +111,9 @@ class World:
     ) -> Fetched:
         client = self._clients.get(reach)
         if client is None:
-            tls = ssl.create_default_context()
-            self.authority.configure_trust(tls)
             client = self._clients[reach] = HttpFetch(
                 guard=AddressRules.trusted(*reach.networks) if reach.networks else None,
-                tls=tls,
+                tls=self._client_context,
                 resolve=self.resolve,
                 connect=self.connect,
             )
@@ -130,9 +128,19 @@ class World:
         self.publishes(f"{issuer}/.well-known/openid-configuration", metadata)
 
 
+@pytest.fixture(scope="module")
+def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A certificate for the issuer's names, and trust in it."""
+    authority = trustme.CA()
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.issue_cert("id.example", "moved.example").configure_cert(server)
+    authority.configure_trust(client)
+    return server, client
+
+
 @pytest_asyncio.fixture
-async def world() -> AsyncIterator[World]:
-    one = World()
+async def world(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> AsyncIterator[World]:
+    one = World(*contexts)
     await one.open()
     yield one
     await one.close()

@@ -152,6 +152,7 @@ async def test_se1_no_spelling_gets_through_a_proxy_that_strips_only_its_own() -
         'Cert="no";URI=spiffe://acme.example/a',
         "",
     ],
+    ids=range(14),
 )
 async def test_se1_quotes_and_commas_make_no_name_of_what_is_none(value: str) -> None:
     for answer in (await asgi(XFCC, [(XFCC, value)], PROXY), wsgi(XFCC, [(XFCC, value)], PROXY)):

@@ -8,9 +8,9 @@ So a gateway that takes both needs nothing said about which is which.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from hashlib import sha256
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
@@ -22,7 +22,15 @@ from gatekit.core.ports import Ports
 from gatekit.core.verdict import Reply
 from gatekit.mechanisms.recent import RecentCache
 from gatekit.policies.authn.jose import Jws, JwsRefused, looks_like_jws, read_jws
-from gatekit.policies.authn.method import Answer, TokenMethod, Verified, jobs_within, refusal
+from gatekit.policies.authn.method import (
+    Answer,
+    IdentityHeaders,
+    TokenMethod,
+    Verified,
+    jobs_within,
+    refusal,
+    told_within,
+)
 from gatekit.policies.authn.query import cut_parameter, parameters
 
 MAX_TTL: Final = 60.0
@@ -61,6 +69,10 @@ class TokenPlace(BaseModel):
         if value is not None:
             encode_name(value)
         return value
+
+    def bind_tokens(self, ports: Ports, realm: str, headers: IdentityHeaders) -> TokenMethod:
+        """The method at work. Each that takes tokens says how."""
+        raise NotImplementedError
 
     @property
     def place(self) -> tuple[str, str | None, str | None]:
@@ -129,7 +141,7 @@ class Bearer:
             "authn.certificate_mismatch", "The token belongs to another client certificate.", invalid
         )
 
-    def identify(self, exchange: Exchange) -> Answer | None | Awaitable[Answer]:
+    def identify(self, exchange: Exchange) -> Answer | Awaitable[Answer] | None:
         text = self._taken(exchange)
         if text is None or isinstance(text, Reply):
             return text
@@ -156,6 +168,11 @@ class Bearer:
 
     def jobs(self) -> list[Job]:
         return jobs_within(self._methods)
+
+    def status(self) -> Mapping[str, Any]:
+        cache = self._cache
+        told = told_within(self._methods)
+        return {**told, "remembered tokens": 0 if cache is None else len(cache)}
 
     def _taken(self, exchange: Exchange) -> bytes | Reply | None:
         """The token, None where there is none, or what is wrong with how it is sent."""

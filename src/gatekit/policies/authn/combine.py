@@ -10,7 +10,7 @@ from gatekit.core.policy import Job
 from gatekit.core.ports import Ports
 from gatekit.core.verdict import Reply
 from gatekit.policies.authn.bearer import Bearer, TokenPlace
-from gatekit.policies.authn.method import Answer, BoundMethod, IdentityHeaders, Verified, jobs_within
+from gatekit.policies.authn.method import Answer, BoundMethod, IdentityHeaders, Verified, jobs_within, told_within
 
 if TYPE_CHECKING:
     from gatekit.policies.authn.config import AnyMethod
@@ -56,13 +56,13 @@ class BoundAll:
         first = methods[0].missing
         self.missing = Reply(first.status, first.reason, first.detail, headers=challenges)
 
-    def identify(self, exchange: Exchange) -> Answer | None | Awaitable[Answer]:
+    def identify(self, exchange: Exchange) -> Answer | Awaitable[Answer] | None:
         """None where the first finds nothing: it says whether this is the way in that the caller took."""
         return self._from(exchange, 0, ())
 
     def _from(
         self, exchange: Exchange, place: int, marks: tuple[Mapping[str, Any], ...]
-    ) -> Answer | None | Awaitable[Answer]:
+    ) -> Answer | Awaitable[Answer] | None:
         """Ask the methods from this place on; `marks` are those of the credentials that were found before."""
         found = self._methods[place].identify(exchange)
         if found is None:
@@ -95,4 +95,4 @@ class BoundAll:
         return jobs_within(self._methods)
 
     def status(self) -> Mapping[str, Any]:
-        return {name: one for part in self._methods for name, one in getattr(part, "status", dict)().items()}
+        return told_within(self._methods)

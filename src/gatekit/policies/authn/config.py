@@ -47,7 +47,9 @@ class AllOf(BaseModel):
 
     @model_validator(mode="after")
     def _are_apart(self) -> AllOf:
-        places = [method.place for method in self.methods if isinstance(method, (Jwt, Introspection, DevelopmentTokens))]
+        places = [
+            method.place for method in self.methods if isinstance(method, (Jwt, Introspection, DevelopmentTokens))
+        ]
         if len(places) != len(set(places)):
             raise ValueError("two of these look for a token in the same place, where one request has one token")
         return self
@@ -56,9 +58,7 @@ class AllOf(BaseModel):
         return BoundAll(bind_methods(self.methods, ports, realm, headers))
 
 
-OneMethod = Annotated[
-    ApiKeys | Basic | DevelopmentTokens | Introspection | Jwt | Mtls, Field(discriminator="method")
-]
+OneMethod = Annotated[ApiKeys | Basic | DevelopmentTokens | Introspection | Jwt | Mtls, Field(discriminator="method")]
 """A method that finds a caller by itself."""
 
 AnyMethod = Annotated[
@@ -121,7 +121,12 @@ class Authn(Spec):
         return value
 
     @model_validator(mode="after")
-    def _headers_are_free(self) -> Authn:
+    def _is_sound(self) -> Authn:
+        self._check_headers()
+        return self
+
+    def _check_headers(self) -> None:
+        """Raises ValueError unless every identity header is free to be one."""
         credentials = {fold(header.encode("ascii")) for header, _ in carriers(self.methods)}
         seen: set[bytes] = set()
         for name in self.identity_headers:
@@ -133,7 +138,6 @@ class Authn(Spec):
             if key in seen:
                 raise ValueError(f"{name} is named twice, in another spelling")
             seen.add(key)
-        return self
 
     @property
     def also_cleaned(self) -> tuple[AnyMethod, ...]:
@@ -154,7 +158,8 @@ class Authn(Spec):
             }
         )
         merged._also = (*outer.methods, *outer.also_cleaned)
-        return merged._headers_are_free()
+        merged._check_headers()
+        return merged
 
     def placement(self) -> Placement:
         return Placement(Stage.IDENTIFY, provides=frozenset({IDENTITY}))

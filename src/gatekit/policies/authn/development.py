@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from gatekit.core.ports import Ports
 from gatekit.policies.authn.bearer import TokenPlace
@@ -51,7 +51,9 @@ class DevelopmentTokens(TokenPlace):
                 "GATEKIT_DEVELOPMENT=1: take this method out of what is deployed"
             )
         secret = ports.secrets(self.key)
-        spec = Jwt(issuer=ISSUER, unchecked_audience=True, secret=secret, claims=self.claims, scheme=self.scheme)
+        spec = Jwt(
+            issuer=ISSUER, unchecked_audience=True, secret=SecretStr(secret), claims=self.claims, scheme=self.scheme
+        )
         keys = FixedKeys(read_secret(secret.encode("utf-8"), frozenset({ALGORITHM})))
         return BoundDevelopmentTokens(spec, keys, ports.clock, realm, headers)
 

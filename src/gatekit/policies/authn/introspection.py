@@ -48,8 +48,8 @@ class Introspection(TokenPlace):
     url: str | None = None
     """The introspection endpoint. Without it, the metadata of `issuer` tell it, which are read again every hour."""
     issuer: _Text | None = None
-    """Whose tokens are taken: every answer must then have this `iss`, to the letter. A server that sends none needs `url`
-    and no `issuer`; the identity's issuer is then the endpoint."""
+    """Whose tokens are taken: every answer must then have this `iss`, to the letter. A server that sends none needs
+    `url` and no `issuer`; the identity's issuer is then the endpoint."""
     audience: _Texts = ()
     """Whom a token must be for: one of these has to be in the answer's `aud`. An answer without `aud` is refused."""
     unchecked_audience: bool = False
@@ -64,8 +64,8 @@ class Introspection(TokenPlace):
     client_secret: SecretStr | None = None
     """The client's secret: `env:NAME`, `file:/path`, or the secret itself. Read when the configuration is."""
     assertion_key: SecretStr | None = None
-    """The private key for `private_key_jwt`, as PEM or JWK: `env:NAME`, `file:/path`, or the key itself. RSA of 2048 bits
-    or more, EC on P-256, or Ed25519."""
+    """The private key for `private_key_jwt`, as PEM or JWK: `env:NAME`, `file:/path`, or the key itself. RSA of 2048
+    bits or more, EC on P-256, or Ed25519."""
     assertion_key_id: _Text | None = None
     """The `kid` of assertions, where it is not that of the JWK."""
     assertion_algorithm: AssertionAlgorithm | None = None
@@ -75,7 +75,8 @@ class Introspection(TokenPlace):
     claims: Mapping[Attribute, _Texts] = Field(default_factory=dict)
     """Attribute of the identity → where it is in the answer, in paths as for `jwt`: `{"subject": "username"}`. By
     default `sub`, or `client_id` where the answer has no `sub`; `tenant_id`; `client_id`, `azp`; `scope`, `scp`;
-    `roles`, `realm_access.roles`. An empty list for none."""
+    `roles`, `realm_access.roles`. An empty list for none. Where clients choose their ids themselves, one of them may
+    be somebody's `sub` (RFC 9700 section 4.15): name the path for the subject then."""
     leeway: float = Field(default=60.0, ge=0, le=300)
     """How far `nbf` and `iat` may lie ahead, for clocks that differ. A token whose `exp` has passed is expired."""
     token_type_hint: _Text | None = "access_token"  # noqa: S105 - a word of RFC 7009

@@ -120,7 +120,7 @@ class BoundIntrospection:
         _check_type(members)
         certificate = _certificate(members.get("cnf"))
         try:
-            # `sub` is unique among those whom one server knows, so who it is tells something also where it does not say.
+            # A `sub` is unique among those whom one server knows, so which server it is belongs to it in any case.
             issuer = issuer or self._asker.endpoint
             identity = self._claims.identity(members, issuer=issuer, scheme="introspection", expires=expires)
             found = marks(members, identity)
@@ -152,11 +152,11 @@ REFUSALS: Final = {
 """Each reason for a 401, and what the caller is told."""
 
 _ACCESS_TYPES: Final = frozenset({"bearer", "access_token", "at+jwt", "urn:ietf:params:oauth:token-type:access_token"})
-"""What `token_type` may be: the type of RFC 6749 section 7.1 for tokens that need no proof, or a word for access tokens."""
+"""What `token_type` may be: the type of RFC 6750 for tokens that need no proof, or a word for access tokens."""
 _OTHER_TYPES: Final = frozenset(
     {"refresh", "refresh_token", "offline", "id", "id_token", "logout", "authorization_code"}
 )
-"""What other members say of tokens that are no access tokens: Keycloak's `typ`, the `token_use` of Hydra and Cognito."""
+"""What other members say of tokens that are none for access: Keycloak's `typ`, the `token_use` of Hydra and Cognito."""
 
 
 def _check_type(members: Mapping[str, Any]) -> None:

@@ -60,8 +60,8 @@ class Line:
     """
 
     __slots__ = (
-        "_answered", "_epoch", "_lock", "_moves", "_said", "breaker", "calls", "counts", "endpoint", "in_row", "last_error", "refused",
-        "tokens",
+        "_answered", "_epoch", "_lock", "_moves", "_said", "breaker", "calls", "counts", "endpoint", "in_row",
+        "last_error", "refused", "tokens",
     )  # fmt: skip
 
     def __init__(self, lock: AbstractContextManager[object]) -> None:

@@ -122,7 +122,7 @@ class Introspector:
         try:
             return await self._once((*self._key, digest), lambda: self._call(text, digest, negative_ttl, places))
         except StoreUnavailable as error:
-            self._report(NoAnswer("unreachable", str(error)))
+            self._report(_unreachable(error))
             return self._counted(Told.UNAVAILABLE)
         finally:
             # Nobody took it: another thread was first to ask about this token, or the loop came to its end.
@@ -217,7 +217,7 @@ class Introspector:
                 method, url, headers=headers, body=body, timeout=server.timeout, reach=server.reach
             )
         except StoreUnavailable as error:
-            raise NoAnswer("unreachable", str(error)) from None
+            raise _unreachable(error) from None
 
     async def _discovered(self) -> str:
         """The endpoint, by OpenID Connect Discovery or else by RFC 8414. Raises NoAnswer."""
@@ -264,6 +264,11 @@ def read_answer(answer: Fetched) -> Answer:
         if name in members and not is_right(members[name]):
             raise NoAnswer("member", f"its answer has a member {name} of the wrong form", Grade.IGNORE)
     return members
+
+
+def _unreachable(error: StoreUnavailable) -> NoAnswer:
+    """One line of what the fetch says; it may quote a server, so nothing but plain characters."""
+    return NoAnswer("unreachable", re.sub(r"[^ -~]+", " ", str(error))[:200])
 
 
 def _refusal(answer: Fetched) -> NoAnswer:

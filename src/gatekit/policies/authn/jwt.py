@@ -48,7 +48,8 @@ class Jwt(TokenPlace):
     audience: Words = ()
     """What a token has to be meant for: one of these is among its `aud`. Without any, write `unchecked_audience`."""
     unchecked_audience: bool = False
-    """Take tokens that were issued for somebody else. Whoever gets one of those may then act as its owner here."""
+    """Take tokens that were issued for somebody else. Whoever gets one of those may then act as its owner here. Where an
+    issuer puts no `aud` into its tokens, name the `clients` at least."""
     jwks_url: Word | None = None
     """Where the issuer publishes its keys."""
     discovery: bool = False

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 
 from gatekit.core.exchange import Exchange
 from gatekit.core.policy import Job
-from gatekit.core.ports import ApiKeyRecords, Ports
+from gatekit.core.ports import ApiKeyRecords, Ports, store_url
 from gatekit.core.verdict import Reply
 from gatekit.errors import StoreUnavailable
 from gatekit.mechanisms.recent import RecentCache
@@ -81,7 +81,7 @@ class StoredKeys:
     def __init__(self, url: str, ports: Ports, read: Callable[[Mapping[str, Any]], Known], stale: float) -> None:
         shared = ports.owned_by("stores")
         self._records: ApiKeyRecords = shared.cell(
-            ("api_keys", url), lambda: shared.stores.api_keys(_resolved(url, ports), shared)
+            ("api_keys", url), lambda: shared.stores.api_keys(store_url(url, ports), shared)
         )
         self._at_once = cast("Callable[[str], Mapping[str, Any] | None] | None", getattr(self._records, "known", None))
         self._seen: _Seen = shared.cell(("api_keys seen", url), lambda: _Seen(ports.lock()))
@@ -173,13 +173,3 @@ class StoredKeys:
             _log.warning("the record of the API key gk_%s cannot be used: %s", prefix, error)
         self._taken.put(prefix, (record, known), 0.0, inf)
         return known
-
-
-def _resolved(url: str, ports: Ports) -> str:
-    """The URL itself, where `url` is a reference to it. `file://` is a URL, `file:/` a reference."""
-    return ports.secrets(url) if url.startswith("env:") or is_file_reference(url) else url
-
-
-def is_file_reference(url: str) -> bool:
-    """Whether it names a file that holds the URL, and is none itself."""
-    return url.startswith("file:") and not url.startswith("file://")

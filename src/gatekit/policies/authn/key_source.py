@@ -33,6 +33,8 @@ class KeySource:
         """Raises ValueError, with what to do."""
         if (self.url is None) == (self.issuer is None):
             raise ValueError("a key set has either the URL of its own or an issuer whose metadata tells it")
+        if not self.algorithms:
+            raise ValueError("name at least one algorithm that keys may be used for")
         if self.issuer is not None and "?" in self.issuer:
             raise ValueError("an issuer is a URL without a query")
         http = bool(self.reach.networks)

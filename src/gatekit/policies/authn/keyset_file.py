@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from math import isfinite
 from typing import NamedTuple
 
 from gatekit.policies.authn.jose import JsonRefused, read_json
@@ -31,9 +30,9 @@ def read_saved(data: bytes, url: str, wall: float, stale: float) -> Saved | None
     if not isinstance(kept, dict) or kept.get("url") != url:
         return None
     fetched_at, document = kept.get("fetched_at"), kept.get("document")
-    if not isinstance(fetched_at, (int, float)) or isinstance(fetched_at, bool) or not isinstance(document, str):
+    if not isinstance(fetched_at, (int, float)) or not isinstance(document, str):
         return None
     age = wall - fetched_at
-    if not isfinite(age) or not 0 <= age <= stale:
+    if not 0 <= age <= stale:
         return None
     return Saved(document.encode("utf-8"), float(fetched_at), age)

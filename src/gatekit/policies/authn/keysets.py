@@ -196,7 +196,8 @@ class RemoteKeys:
                 # It may have moved: the next attempt looks.
                 state.discovered = (state.discovered[0], -inf)
             raise
-        fresh = lifetime(answer.headers, source.ttl)
+        # Refreshed in time also where the issuer would have it kept for longer than the operator lets it be used.
+        fresh = min(lifetime(answer.headers, source.ttl), source.stale)
         return Held(keys, digest, self._clock.monotonic(), self._clock.wall(), fresh), answer.body
 
     def _keep(self, held: Held, flight: Flight) -> bool:

@@ -56,7 +56,7 @@ class BoundMethod(Protocol):
     missing: Reply
     stripped: frozenset[bytes]
 
-    def identify(self, exchange: Exchange) -> Answer | None | Awaitable[Answer]:
+    def identify(self, exchange: Exchange) -> Answer | Awaitable[Answer] | None:
         """The caller; a reply to a credential that is not good; None when there is none of this kind. What is known
         already is told at once; an awaitable is for what a port has to be asked about."""
         ...
@@ -99,3 +99,8 @@ def unavailable(exchange: Exchange | None, reason: str, detail: str, retry_after
 def jobs_within(parts: Iterable[object]) -> list[Job]:
     """The background work of all that has any."""
     return [job for part in parts for job in getattr(part, "jobs", tuple)()]
+
+
+def told_within(parts: Iterable[object]) -> dict[str, Any]:
+    """What the parts tell about themselves, all together."""
+    return {name: one for part in parts for name, one in getattr(part, "status", dict)().items()}

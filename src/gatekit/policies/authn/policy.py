@@ -12,7 +12,7 @@ from gatekit.core.policy import Job
 from gatekit.core.ports import Ports
 from gatekit.core.verdict import Reply
 from gatekit.policies.authn.combine import bind_methods, carriers
-from gatekit.policies.authn.method import Answer, Verified, jobs_within
+from gatekit.policies.authn.method import Answer, Verified, jobs_within, told_within
 from gatekit.policies.authn.query import cut_parameter
 from gatekit.policies.authn.revoked import Revoked
 
@@ -66,8 +66,7 @@ class AuthnPolicy:
 
     def status(self) -> Mapping[str, Any]:
         """What the methods say of themselves, for the operator."""
-        parts = (*self._methods, self._revoked)
-        return {name: figures for part in parts for name, figures in getattr(part, "status", dict)().items()}
+        return told_within((*self._methods, self._revoked))
 
     async def _later(self, exchange: Exchange, pending: Awaitable[Answer]) -> Reply | None:
         found = await pending

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, cast
 
 from gatekit.core.policy import Job
-from gatekit.core.ports import Ports, Revocations
+from gatekit.core.ports import Ports, Revocations, store_url
 from gatekit.core.verdict import Reply
 from gatekit.policies.authn.method import Verified, jobs_within
 
@@ -14,11 +14,12 @@ from gatekit.policies.authn.method import Verified, jobs_within
 class Revoked:
     """A list of revocations at work. `challenges` are the headers of its 401."""
 
-    __slots__ = ("_refused", "_revocations", "_wait", "loaded")
+    __slots__ = ("_once", "_refused", "_revocations", "_wait", "loaded")
 
     def __init__(self, url: str, ports: Ports, challenges: Iterable[tuple[bytes, bytes]]) -> None:
+        self._once = ports.once
         self._revocations: Revocations = ports.owned_by("stores").cell(
-            ("revocations", url), lambda: ports.stores.revocations(ports.secrets(url), ports)
+            ("revocations", url), lambda: ports.stores.revocations(store_url(url, ports), ports)
         )
         self._wait = cast("Callable[[], Awaitable[None] | None] | None", getattr(self._revocations, "loaded", None))
         self.loaded = self._wait is None
@@ -34,16 +35,20 @@ class Revoked:
 
     async def load(self) -> None:
         """Wait, once, until the list has been read or can be had in no time."""
+        # Once for all who wait, and where there is an event loop.
+        await self._once(("revocations", self._revocations), self._read)
+        self.loaded = True
+
+    async def _read(self) -> None:
         pending = None if self._wait is None else self._wait()
         if pending is not None:
             await pending
-        self.loaded = True
 
     def jobs(self) -> list[Job]:
         return jobs_within((self._revocations,))
 
     def status(self) -> Mapping[str, Any]:
-        figures = getattr(self._revocations, "status", dict)()
+        figures: Mapping[str, Any] = getattr(self._revocations, "status", dict)()
         return {"revocations": figures} if figures else {}
 
 

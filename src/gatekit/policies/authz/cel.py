@@ -121,7 +121,8 @@ class Seen(NamedTuple):
 
 
 Source = Callable[[Seen, Names], Any]
-"""Where a variable's value comes from. None stands for there being none: the variable is then not bound."""
+"""Where a variable's value comes from. None stands for there being none: no variable may be that, so whatever uses it
+fails."""
 
 
 def _headers(seen: Seen, names: Names) -> dict[str, str]:
@@ -198,11 +199,7 @@ class Compiled:
     def evaluate(self, exchange: Exchange, clock: Clock | None) -> Verdict:
         """Whether it is true; None where it yields no boolean. Raises RuntimeError where it fails, TooLarge."""
         seen = Seen(exchange, ANONYMOUS if exchange.identity is None else exchange.identity, clock)
-        data = {}
-        for name, source, names in self._bound:
-            value = source(seen, names)
-            if value is not None:
-                data[name] = value
+        data = {name: source(seen, names) for name, source, names in self._bound}
         _measure(data)
         result = self._expression.eval(data=data).value()
         return result if result is True or result is False else None

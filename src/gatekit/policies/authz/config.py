@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Unpack
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
@@ -14,6 +14,9 @@ from gatekit.policies.authz.model import Conditions, Denials, Rule, Rules, ident
 from gatekit.policies.authz.policy import FACT, AuthzPolicy
 from gatekit.policies.authz.remarks import remarks
 from gatekit.policies.authz.rules import Outside
+
+if TYPE_CHECKING:
+    from gatekit.policies.authz.written import Asked, SomeRules
 
 OUTER: Final = "gateway."
 """What stands before the names of a gateway's rules on a route that has rules of its own."""
@@ -46,6 +49,17 @@ class ShadowPolicy(BaseModel):
     """The allow rules it has in place of those in force."""
     deny: Denials = None
     """The deny rules it has in place of those in force."""
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            id: str | None = None,
+            public: bool = False,
+            allow: SomeRules | None = None,
+            deny: SomeRules | None = None,
+        ) -> None: ...
 
     @field_validator("id")
     @classmethod
@@ -106,6 +120,19 @@ class Authz(Conditions, Spec):
     challenge: str = 'Bearer realm="gateway"'
     """The `WWW-Authenticate` of the 401 for a caller who is nobody yet, where logging in may help."""
 
+    if TYPE_CHECKING:
+        # Type checkers do not know what validation makes of what is written.
+        def __init__(
+            self,
+            *,
+            public: bool = False,
+            allow: SomeRules | None = None,
+            deny: SomeRules | None = None,
+            shadow: ShadowPolicy | Mapping[str, Any] | Sequence[ShadowPolicy | Mapping[str, Any]] | None = None,
+            challenge: str = 'Bearer realm="gateway"',
+            **asked: Unpack[Asked],
+        ) -> None: ...
+
     _unasked: tuple[Outside, ...] = PrivateAttr(default=())
 
     @field_validator("challenge")
@@ -162,7 +189,8 @@ class Authz(Conditions, Spec):
         ]
         names = {one.id for one in shadow}
         for place, one in enumerate(outer.shadow or ()):
-            shadow.append(_over_candidate(self, one, _free(one.id or f"shadow[{place}]", one.id, names), says=says))
+            name = _free(one.id or f"shadow[{place}]", one.id, names)
+            shadow += _over_candidate(self, one, name, says=says)
         found = type(self)(
             public=allows.public,
             allow=allow,
@@ -187,14 +215,17 @@ class Authz(Conditions, Spec):
         return AuthzPolicy(self, ports)
 
 
-def _over_candidate(route: Authz, candidate: ShadowPolicy, name: str, *, says: bool) -> ShadowPolicy:
-    """A gateway's candidate on a route: what it would be if it were in force there."""
+def _over_candidate(route: Authz, candidate: ShadowPolicy, name: str, *, says: bool) -> list[ShadowPolicy]:
+    """A gateway's candidate on a route: what it would be if it were in force there. None where it would be no other
+    policy than the one that is."""
+    if says and candidate.deny is None:
+        return []
     changes: dict[str, Any] = {"id": name}
     if says:
         changes |= {"allow": None, "public": False}
     if candidate.deny is not None:
         changes["deny"] = (*route.denials(), *candidate.deny)
-    return candidate.model_copy(update=changes)
+    return [candidate.model_copy(update=changes)]
 
 
 def _renamed(rules: Sequence[Rule], kind: str, taken: set[str | None]) -> tuple[Rule, ...]:

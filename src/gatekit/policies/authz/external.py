@@ -77,9 +77,11 @@ class External(BaseModel):
     retry: bool = True
     """Whether a second attempt is made where no connection came about. What may have been heard is not said again."""
     send: tuple[Part, ...] = _PARTS
-    """What is told of request and caller. `path` comes with its segments; with `envoy`, method and path always go."""
+    """What is told of request and caller, in the input document or, with `envoy`, in headers: `X-Forwarded-Host`, `-Proto`
+    and `-For`, `X-Auth-Subject`, `-Tenant`, `-Scopes` (parted by spaces), `-Roles` (by commas) and so on, UTF-8. `path`
+    comes with its decoded `segments`; with `envoy`, method and path always go."""
     claims: tuple[Name, ...] = ()
-    """Claims of the caller that are told besides."""
+    """Claims of the caller that are told besides, with `envoy` as `X-Auth-Claim-…`: text as it is, anything else as JSON."""
     headers: tuple[Name, ...] = ()
     """Headers of the request that are passed on as they came."""
     credentials: Mapping[str, str] = Field(default_factory=dict, repr=False)

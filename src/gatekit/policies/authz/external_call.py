@@ -72,6 +72,13 @@ class Line:
         self.last_error: str | None = None
         self.last_error_at = 0.0
 
+    def taken_moves(self) -> list[tuple[State, State]]:
+        """How the breaker moved since this was asked last. To be called under the lock."""
+        moves = self.moves
+        if moves:
+            self.moves = []
+        return moves
+
 
 class Failed(Exception):
     """There is no answer. The text says why, for operators, without a value of the request.
@@ -89,7 +96,7 @@ class BoundExternal:
 
     __slots__ = (
         "_clock", "_credentials", "_denied", "_fetch", "_key", "_line", "_ports", "_question", "_random", "_reach", "_read",
-        "_refused", "_spec", "_told", "_unavailable", "strips", "words",
+        "_refused", "_spec", "_told", "_ttl", "_unavailable", "strips", "words",
     )  # fmt: skip
 
     def __init__(self, spec: External, ports: Ports) -> None:
@@ -113,6 +120,7 @@ class BoundExternal:
             client=frozenset(name.encode("ascii") for name in spec.client_headers),
             relay_body=spec.relay_body,
         )
+        self._ttl = 0.0 if spec.cache is None else spec.cache.ttl
         self._reach = Reach(spec.networks, spec.ca)
         written = spec.model_dump_json().encode("utf-8")
         self._key = ("external", sha256(written).digest())
@@ -138,7 +146,7 @@ class BoundExternal:
         if known is not None:
             self._line.counts["cached"] += 1
             return self._carried_out(exchange, known)
-        return partial(self._ask_once, exchange, question, digest)
+        return partial(self._ask_once, exchange, question, digest, cache)
 
     def status(self) -> dict[str, object]:
         """How it goes with the authoriser: counts since the process began, `last_error` in words and its age in seconds."""
@@ -173,12 +181,12 @@ class BoundExternal:
             return None
         return await self._settled(exchange, self._sent(question))
 
-    async def _ask_once(self, exchange: Exchange, question: Question, digest: bytes) -> Verdict:
+    async def _ask_once(
+        self, exchange: Exchange, question: Question, digest: bytes, cache: RecentCache[bytes, Answer]
+    ) -> Verdict:
         async def work() -> Answer:
             answer = await self._sent(question)
-            cache, spec = self._line.cache, self._spec
-            if cache is not None and spec.cache is not None:
-                cache.put(digest, answer, self._clock.monotonic(), spec.cache.ttl)
+            cache.put(digest, answer, self._clock.monotonic(), self._ttl)
             return answer
 
         return await self._settled(exchange, self._ports.once((*self._key, digest), work))
@@ -212,7 +220,8 @@ class BoundExternal:
             with line.lock:
                 line.in_flight -= 1
                 line.breaker.record(permit, grade, now)
-            self._emit()
+                moves = line.taken_moves()
+            self._emit(moves)
         line.counts["allowed" if answer.allowed else "denied"] += 1
         return answer
 
@@ -229,7 +238,8 @@ class BoundExternal:
             if permit is not None:
                 line.in_flight += 1
                 line.counts["asked"] += 1
-        self._emit()
+            moves = line.taken_moves()
+        self._emit(moves)
         if permit is None:
             line.counts["withheld"] += 1
             raise Failed(why)
@@ -290,10 +300,8 @@ class BoundExternal:
             line.quiet_until = now + QUIET
             _log.warning("the authoriser at %s: %s", self._spec.host, failed)
 
-    def _emit(self) -> None:
-        line = self._line
-        while line.moves:
-            before, after = line.moves.pop(0)
+    def _emit(self, moves: list[tuple[State, State]]) -> None:
+        for before, after in moves:
             self._ports.events.emit(BreakerChanged(f"authz:{self._spec.host}", before.value, after.value))
 
 

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
+from itertools import chain
 from typing import Any, Final, Literal, NamedTuple
 
 from gatekit.core.exchange import Exchange
@@ -50,6 +51,7 @@ _DOWN: Final = frozenset({502, 503, 504})
 """Statuses of an authoriser that nobody reaches, or that wants to be left alone."""
 _IDENTITY: Final = ("subject", "issuer", "tenant", "client", "scopes", "roles", "authentication")
 _ATTRIBUTES: Final = {"authentication": "scheme"}
+_JSON: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _SENDABLE: Final = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
 _UNSENDABLE_IN_TARGET: Final = re.compile(rb"[^!-~]|[\\#]")
 
@@ -77,8 +79,9 @@ class Question(NamedTuple):
     @property
     def digest(self) -> bytes:
         """The SHA-256 of all that is sent, in a form in which no two questions are alike."""
-        written = json.dumps([self.method, self.url, self.headers, self.body.decode("latin-1")], separators=(",", ":"))
-        return sha256(written.encode("ascii")).digest()
+        # None of these can hold a NUL.
+        head = "\0".join((self.method, self.url, *chain.from_iterable(self.headers), ""))
+        return sha256(head.encode("latin-1") + self.body).digest()
 
 
 class Answer(NamedTuple):
@@ -135,7 +138,7 @@ def ask_opa(told: Told, exchange: Exchange) -> Question:
         document["headers"] = _by_name(_chosen(told, exchange))
     document["identity"] = _identity(told, exchange.identity)
     try:
-        body = json.dumps({"input": document}, separators=(",", ":"), allow_nan=False).encode("ascii")
+        body = _JSON.encode({"input": document}).encode("ascii")
     except (TypeError, ValueError, RecursionError):
         raise QuestionRefused("a claim cannot be written as JSON") from None
     if len(body) > MAX_QUESTION:
@@ -262,7 +265,7 @@ def _claim(value: Any) -> str:
     if isinstance(value, str):
         return _sendable(value.encode("utf-8", "surrogatepass"))
     try:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+        return _JSON.encode(value)
     except (TypeError, ValueError, RecursionError):
         raise QuestionRefused("a claim cannot be written as JSON") from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Unpack
 
 from pydantic import (
     BaseModel,
@@ -35,7 +35,11 @@ from gatekit.policies.authz.values import (
     pattern,
 )
 from gatekit.policies.authz.windows import moment, window
+from gatekit.policies.authz.written import Asked
 from gatekit.routing.pattern import parse_path
+
+if TYPE_CHECKING:
+    from gatekit.policies.authz.written import SomeText
 
 MOST: Final = 10_000
 """The most entries that a list of names, networks or rules has."""
@@ -105,6 +109,18 @@ class CertificateTest(BaseModel):
     common_names: Words = None
     """Patterns of which one matches the common name of its subject. What certificates are made for today stands in the
     other names."""
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            present: bool = False,
+            dns: SomeText | None = None,
+            uris: SomeText | None = None,
+            emails: SomeText | None = None,
+            common_names: SomeText | None = None,
+        ) -> None: ...
 
     @model_validator(mode="after")
     def _says_something(self) -> CertificateTest:
@@ -256,14 +272,14 @@ class Conditions(BaseModel):
     def _is_plain(cls, value: Any) -> Any:
         if inspect.iscoroutinefunction(value):
             raise ValueError("a condition is a plain function: it may not wait for anything")
-        if value is not None and not callable(value) and not isinstance(value, Outside):
+        if not (value is None or callable(value) or isinstance(value, Outside)):
             raise ValueError("a condition is a function of the exchange, or has bind_to and asks (Outside)")
         return value
 
     def conditions(self) -> dict[str, Any]:
         """What is asked, by name of the setting."""
-        asked = {name: getattr(self, name) for name in Conditions.model_fields}
-        return {name: value for name, value in asked.items() if value is not None}
+        names = Conditions.model_fields
+        return {name: value for name, value in self.__dict__.items() if value is not None and name in names}
 
     def within(self) -> tuple[Rule, ...]:
         """The rules that it is made of."""
@@ -272,7 +288,7 @@ class Conditions(BaseModel):
     def outsides(self) -> Iterator[Outside]:
         """Every condition from outside within it."""
         for one in (self.external, self.cel, self.holds):
-            if isinstance(one, Outside):
+            if one is not None and isinstance(one, Outside):
                 yield one
         for rule in self.within():
             yield from rule.outsides()
@@ -283,6 +299,10 @@ class Rule(Conditions):
 
     id: str | None = None
     """What it is called. Without one it is named by its place: `allow[0]`."""
+
+    if TYPE_CHECKING:
+        # Type checkers do not know what validation makes of what is written.
+        def __init__(self, *, id: str | None = None, **asked: Unpack[Asked]) -> None: ...
 
     @field_validator("id")
     @classmethod

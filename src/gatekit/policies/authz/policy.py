@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from gatekit.core.exchange import Exchange
@@ -23,15 +24,19 @@ if TYPE_CHECKING:
 FACT: Final = "authz.rule"
 """The fact that names the deciding rule: its id, `public`, or `default` where no rule allowed."""
 
-BEARER: Final = frozenset({"bearer", "introspection", "jwt", "oauth2", "oidc"})
+BEARER: Final = frozenset({"bearer", "introspection", "jwt"})
 """The schemes of callers who came with an access token, and can come back with one of more scopes (RFC 6750)."""
+
+
+DENIED: Final = Reply(403, "authz.denied", "The caller may not do this.")
+FAILED: Final = Reply(403, "authz.rule_failed", "Whether the caller may do this could not be found out.")
 
 
 class AuthzPolicy:
     """Decides by rules. `decide` gives an awaitable only where somebody outside has to be asked."""
 
     __slots__ = (
-        "_denied", "_failed", "_look", "_outside", "_rules", "_scoped", "_shadow", "_strips", "_unauthenticated",
+        "_log_in", "_look", "_outside", "_rules", "_scoped", "_shadow", "_strips",
     )  # fmt: skip
 
     def __init__(self, spec: Authz, ports: Ports) -> None:
@@ -43,12 +48,7 @@ class AuthzPolicy:
         known = [*self._rules.deciders, *(one.bind_to(ports) for one in spec.unasked())]
         self._strips = frozenset[bytes]().union(*(getattr(one, "strips", ()) for one in known))
         self._shadow = _shadow(spec, self._rules, ports) if spec.shadow else None
-        self._denied = Reply(403, "authz.denied", "The caller may not do this.")
-        self._failed = Reply(403, "authz.rule_failed", "Whether the caller may do this could not be found out.")
-        self._unauthenticated = Reply(
-            401, "authz.authentication_required", "Only callers who are known may do this.",
-            headers=[("www-authenticate", spec.challenge)],
-        )  # fmt: skip
+        self._log_in = _authentication_required(spec.challenge)
         # The least first, whatever the order of the rules.
         scoped = sorted((rule for rule in allow if rule.needs), key=lambda rule: (len(rule.needs), rule.needs))
         self._scoped = tuple((rule, _insufficient(rule.needs)) for rule in scoped)
@@ -84,20 +84,22 @@ class AuthzPolicy:
     def _refused(self, exchange: Exchange, found: Decision, answer: Reply | None) -> Reply:
         if found.failed:
             exchange.fault = Fault.GATEWAY
-            return answer or self._failed
+            return answer or FAILED
         if found.side == "none" and answer is not None:
             return answer
         who = exchange.identity
         if who is None or not who.scheme:
-            return self._unauthenticated if found.log_in else self._denied
+            return self._log_in if found.log_in and self._rules.may_log_in(exchange) else DENIED
         if found.side == "none" and who.scheme in BEARER:
             for rule, reply in self._scoped:
                 if rule.would_hold(exchange):
                     return reply
-        return self._denied
+        return DENIED
 
     def explain(self, exchange: Exchange) -> list[str]:
         """What is decided, and for each rule whether it holds or the first thing that spoke against it."""
+        if self._strips:
+            self._strip(exchange)
         lines = explained(self._rules, exchange)
         if self._shadow is not None:
             lines += [f"shadow {one.name}: {decided(one.rules, exchange)}" for one in self._shadow.candidates]
@@ -143,7 +145,16 @@ def _shadow(spec: Authz, live: RuleSet, ports: Ports) -> Shadow:
     return Shadow(found, ports)
 
 
-def _insufficient(scopes: Iterable[str]) -> Reply:
+@lru_cache(maxsize=64)
+def _authentication_required(challenge: str) -> Reply:
+    return Reply(
+        401, "authz.authentication_required", "Only callers who are known may do this.",
+        headers=[("www-authenticate", challenge)],
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _insufficient(scopes: tuple[str, ...]) -> Reply:
     """RFC 6750 section 3.1: the token is good, and more is needed than it may do."""
     return Reply(
         403, "authz.denied", "The token does not have the scopes that this needs.",

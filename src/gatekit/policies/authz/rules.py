@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from typing import ClassVar, Final, Literal, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from gatekit.core.exchange import Exchange
 from gatekit.core.ports import Ports
@@ -65,8 +65,10 @@ class Decider(Protocol):
 class Outside(Protocol):
     """What was asked for of a condition from outside."""
 
-    asks: ClassVar[bool]
-    """Whether its `decide` may give an `Asking`: such a one cannot stand in a shadow policy."""
+    @property
+    def asks(self) -> bool:
+        """Whether its `decide` may give an `Asking`: such a one cannot stand in a shadow policy."""
+        ...
 
     def bind_to(self, ports: Ports) -> Decider:
         """The decider. Raises ValueError, GatekitError or ImportError with what to do."""

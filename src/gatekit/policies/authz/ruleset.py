@@ -68,7 +68,7 @@ class BoundRule:
         side: Literal["allow", "deny"] = "deny" if deny else "allow"
         self.held = Decision(not deny, name, side, log_in=self.part.caller)
         self.failed = Decision(False, name, side, failed=True)
-        self.needs = () if deny else tuple(dict.fromkeys(_needed(asked)))
+        self.needs = () if deny else tuple(sorted(set(_needed(asked))))
         self.granted: Decide | None = None
         if self.needs:
             self.granted = compiled(asked, Site(ports, self.note, scopes_granted=True)).decide
@@ -87,11 +87,8 @@ class BoundRule:
 
     def would_hold(self, exchange: Exchange) -> bool:
         """Whether it would allow if the caller had the scopes it needs. Nobody is asked for that."""
-        try:
-            return self.granted is not None and self.granted(exchange) is True
-        except Exception as error:
-            self.note(error)
-            return False
+        # Its scopes stand in it as a condition that holds, so that what could raise is a part among others, and guarded.
+        return self.granted is not None and self.granted(exchange) is True
 
 
 def _needed(asked: Conditions) -> Iterable[str]:
@@ -145,6 +142,10 @@ class RuleSet:
         self.deciders = tuple(decider for rule in (*allow, *deny) for decider in rule.part.deciders())
         self.known = self._known()
         self.look: Look = self._later if any(rule.part.asks for rule in (*allow, *deny)) else self.known
+
+    def may_log_in(self, exchange: Exchange) -> bool:
+        """Whether no deny rule holds that would hold whoever called."""
+        return not any(rule.look(exchange) is True for rule in self.deny if not rule.part.caller)
 
     def _known(self) -> Callable[[Exchange], Decision]:
         """For rules that all know their answer: the way of nearly every request, in one function."""

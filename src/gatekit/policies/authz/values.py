@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import ge, gt, le, lt
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -114,6 +114,20 @@ class TextTest(_Test):
     one_of: Annotated[tuple[StrictStr, ...], Field(min_length=1)] | None = None
     """One of these."""
 
+    if TYPE_CHECKING:
+        # Type checkers take a tuple for a tuple, where validation takes any sequence.
+        def __init__(
+            self,
+            *,
+            exact: str | None = None,
+            one_of: Sequence[str] | None = None,
+            prefix: str | None = None,
+            regex: str | None = None,
+            param: str | None = None,
+            present: Literal[True] | None = None,
+            absent: Literal[True] | None = None,
+        ) -> None: ...
+
     def checks(self) -> list[Check]:
         return [*_exactly(self.exact, self.one_of), *super().checks()]
 
@@ -135,6 +149,25 @@ class ClaimTest(_Test):
     """A number less than this."""
     at_most: StrictInt | StrictFloat | None = None
     """A number not greater than this."""
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            exact: Scalar | None = None,
+            one_of: Sequence[Scalar] | None = None,
+            contains: Scalar | Param | Mapping[str, str] | None = None,
+            above: float | None = None,
+            at_least: float | None = None,
+            below: float | None = None,
+            at_most: float | None = None,
+            prefix: str | None = None,
+            regex: str | None = None,
+            param: str | None = None,
+            present: Literal[True] | None = None,
+            absent: Literal[True] | None = None,
+        ) -> None: ...
 
     def checks(self) -> list[Check]:
         found = [*_exactly(self.exact, self.one_of), *super().checks()]

@@ -1,18 +1,12 @@
-"""Text that configuration is written in, and what it stands for: durations and upstream URLs.
-
-Everything here is pure, raises ValueError with a sentence, and never repeats a URL that may hold a password.
-"""
+"""Lengths of time and sizes as text: what they stand for in settings. Pure; raises ValueError with a sentence."""
 
 from __future__ import annotations
 
 import re
 from math import isfinite
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
-
-from gatekit.core.plan import Endpoint
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 """What may stand behind a number, in seconds."""
@@ -24,7 +18,6 @@ SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 _SIZE_TEXT = r"[0-9]{1,15} ?(?:B|KiB|MiB|GiB)?"
 _SIZE = re.compile(r"(?P<number>[0-9]{1,15}) ?(?P<unit>B|KiB|MiB|GiB)?")
-_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?\.?")
 
 
 def seconds(value: Any) -> float:
@@ -38,6 +31,13 @@ def seconds(value: Any) -> float:
         raise ValueError("a duration is a number of seconds, or text such as 250ms, 30s, 2m, 1h or 1d")
     return float(value)
 
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(seconds),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": f"^{_DURATION}$"}]}),
+]
+"""A length of time whose bounds its field sets: float seconds inside, a number or text where it is written."""
 
 Duration = Annotated[
     float,
@@ -78,34 +78,4 @@ Size = Annotated[
 """A number of bytes: a whole number, or text such as `"10MiB"` where it is written. Units are powers of 1024."""
 
 
-def parse_endpoint(url: str) -> Endpoint:
-    """The endpoint that `http://host:port`, `https://host` or `unix:/path/of.sock` names."""
-    scheme, colon, rest = url.partition(":")
-    if not colon:
-        raise ValueError("an upstream URL begins with http://, https:// or unix:")
-    if scheme == "unix":
-        path = rest.removeprefix("//")
-        if not path.startswith("/") or "\x00" in path:
-            raise ValueError("a unix: URL names a socket by its absolute path, as in unix:/run/app.sock")
-        return Endpoint("localhost", 80, uds=path)
-    if scheme not in ("http", "https"):
-        raise ValueError("the scheme of an upstream URL is http, https or unix")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise ValueError("the host or the port of this upstream URL cannot be read") from None
-    if "@" in parts.netloc:
-        raise ValueError("an upstream URL may not hold a user name or password: set a header by a policy instead")
-    if parts.path not in ("", "/") or parts.query or parts.fragment or "?" in url or "#" in url:
-        raise ValueError("an upstream URL has no path, query or fragment: use the rewrite policy to change the path")
-    host = parts.hostname or ""
-    if not (":" in host or _HOST.fullmatch(host)):
-        raise ValueError("an upstream URL names a host, as in http://127.0.0.1:9001")
-    if port == 0:
-        raise ValueError("the port of an upstream URL is 1 to 65535")
-    tls = scheme == "https"
-    return Endpoint(host, port or (443 if tls else 80), tls=tls)
-
-
-__all__ = ["SIZES", "UNITS", "Duration", "Size", "parse_endpoint", "seconds", "size"]
+__all__ = ["SIZES", "UNITS", "Duration", "Seconds", "Size", "seconds", "size"]
