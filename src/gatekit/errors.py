@@ -99,7 +99,18 @@ class PolicySuspended(GatekitError):
 
 
 class StoreUnavailable(GatekitError):
-    """A shared store did not answer in time. What follows is a setting of the policy that asked (`on_error`)."""
+    """A shared store did not answer in time. What follows is a setting of the policy that asked (`on_error`).
+
+    `unsent`: no connection came about, so that nobody can have heard the question, and it may be asked again.
+    """
+
+    unsent = False
+
+
+class StoreUnreached(StoreUnavailable):
+    """No connection to a shared store came about."""
+
+    unsent = True
 
 
 class RouteFailed(GatekitError):

@@ -238,6 +238,25 @@ def test_a_disk_that_is_full_keeps_what_was_there_and_nothing_else(
     assert os.listdir(saved.path) == ["a"]
 
 
+def test_what_takes_the_place_of_something_is_on_the_disk_before_and_its_name_after(
+    saved: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    real = os.replace
+
+    def synced(handle: int) -> None:
+        steps.append("directory" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+
+    def replaced(*paths: str | Path) -> None:
+        steps.append("replace")
+        real(*paths)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    save(saved, b"newer")
+    assert steps == ["file", "replace", "directory"]
+
+
 def test_an_interrupt_leaves_nothing_half_done(saved: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

@@ -16,7 +16,7 @@ import pytest
 from gatekit.clients.addresses import AddressRules, TargetRefused
 from gatekit.clients.fetch import FetchRefused, HttpFetch
 from gatekit.core.ports import PUBLIC, Fetch, Fetched, Reach
-from gatekit.errors import StoreUnavailable
+from gatekit.errors import StoreUnavailable, StoreUnreached
 
 OK = (200, {"Content-Type": "application/json"}, b"{}")
 
@@ -742,3 +742,19 @@ async def test_a_file_of_authorities_that_is_none_makes_the_store_unavailable(tm
     for path in (tmp_path / "missing.pem", tmp_path):
         with pytest.raises(StoreUnavailable, match="no file of certificates"):
             await HttpFetch()("GET", "https://id.example/keys", reach=Reach(ca=str(path)))
+
+
+async def test_what_was_never_sent_is_told_from_what_may_have_been(net: Any) -> None:
+    with pytest.raises(StoreUnreached) as refused:
+        await net.fetch()("GET", "http://a.test:1/")
+    assert refused.value.unsent
+    cut = await net.serve(net.answering(b""))
+    with pytest.raises(StoreUnavailable) as lost:
+        await net.fetch()("GET", f"http://a.test:{cut.port}/")
+    assert not lost.value.unsent
+
+
+async def test_a_redirect_is_not_followed_where_there_is_a_body_be_it_an_empty_one(net: Any) -> None:
+    site = await net.serve(net.answering((302, {"Location": "/elsewhere"}, b"")))
+    assert (await net.fetch()("GET", f"http://a.test:{site.port}/", body=b"")).status == 302
+    assert len(site.asked) == 1

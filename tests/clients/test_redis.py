@@ -313,6 +313,21 @@ async def test_a_channel_that_breaks_is_told(server: RedisServer, valkey: Valkey
 
 
 @pytest.mark.servers
+async def test_a_channel_that_hangs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging = valkey_server(tmp_path)
+    server = RedisServer(f"{hanging.url}?timeout=0.1")
+    try:
+        async with server.listening("news") as listener:
+            never = asyncio.get_running_loop().create_future()
+            monkeypatch.setattr(listener._pubsub, "ping", lambda: never)
+            with pytest.raises(StoreUnavailable, match=r"within 0\.1 s"):
+                await listener.ping()
+    finally:
+        await server.aclose()
+        hanging.stop()
+
+
+@pytest.mark.servers
 async def test_a_long_message_that_comes_in_pieces_is_one(server: RedisServer) -> None:
     async with server.listening("news") as listener:
         text = bytes(range(256)) * 4000

@@ -261,6 +261,16 @@ def test_a_nested_driver_asks_what_came_to_the_outermost() -> None:
     assert certificate_of(inner) is None
 
 
+def test_se1_under_wsgi_a_server_that_blends_spellings_is_no_witness() -> None:
+    for software, known in (("gunicorn/27.0.1", True), ("waitress", True), ("Granian", False)):
+        environ = {"wsgi.input": None, "SERVER_SOFTWARE": software}
+        found = certificate_of(exchange((XFCC, CERT.xfcc()), told_in=XFCC, scope=environ))
+        assert (found is not None) is known
+    # It can still tell of its own handshake.
+    environ = wsgi(SERVER_SOFTWARE="Granian")
+    assert certificate_of(exchange(peer=CLIENT, scope=environ)) == WHOLE
+
+
 # -- reading
 
 

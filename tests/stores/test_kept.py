@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 
 import pytest
@@ -42,6 +43,14 @@ def test_the_helm_of_one_that_is_not_heard_of_any_more_goes_to_the_next() -> Non
     assert not helm.hold(first)
     helm.leave(first)
     assert helm.hold(second)
+
+
+def test_the_helm_is_not_that_of_the_process_one_was_forked_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    helm = Helm(ManualClock())
+    assert helm.take() is not None
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert helm.take() is not None
+    assert helm.take() is None
 
 
 async def test_a_gate_opens_for_all_who_wait_in_any_loop() -> None:

@@ -33,7 +33,8 @@ async def system_resolve(host: str) -> list[str]:
 async def open_socket(address: Address, port: int) -> socket.socket:
     """A TCP connection to that very address."""
     family = socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio turns Nagle's algorithm off only on sockets whose protocol it knows.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, (str(address), port))

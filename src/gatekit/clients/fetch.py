@@ -21,7 +21,7 @@ from gatekit.clients.eyeballs import Connect, Resolve, open_socket, system_resol
 from gatekit.clients.links import Links
 from gatekit.clients.urls import Url, join_url, read_url
 from gatekit.core.ports import PUBLIC, Fetched, Reach
-from gatekit.errors import StoreUnavailable
+from gatekit.errors import StoreUnavailable, StoreUnreached
 
 MAX_REDIRECTS: Final = 3
 
@@ -88,7 +88,8 @@ class HttpFetch:
         timeout: float = 5.0,
         reach: Reach = PUBLIC,
     ) -> Fetched:
-        """The answer, whatever its status. Redirects of GET and HEAD are followed, at most three, never to http.
+        """The answer, whatever its status. Redirects of GET and HEAD are followed, at most three, never to http; those of a
+        request with a body, and be it an empty one (`b""`), are not.
 
         `reach` names networks that may be connected to besides those of `guard`, and who signs certificates there.
 
@@ -99,6 +100,8 @@ class HttpFetch:
             return await self._for(reach)(method, url, headers=headers, body=body, timeout=timeout)
         try:
             first = self._admitted(read_url(url))
+            # Before the time runs: the first call loads the trust store.
+            self._here()
             try:
                 async with asyncio.timeout(timeout):
                     return await self._follow(method, first, headers, body)
@@ -127,7 +130,9 @@ class HttpFetch:
             except OSError as error:
                 # Also what ssl says of a file that holds no certificates. It may be there the next time.
                 raise StoreUnavailable(f"{reach.ca} is no file of certificates that can be read: {error}") from None
-            found = self._reaching[reach] = HttpFetch(guard=guard, tls=tls, max_body=self._max_body, **self._dialling)
+            made = HttpFetch(guard=guard, tls=tls, max_body=self._max_body, **self._dialling)
+            # Of two threads that make one at once, both take the first.
+            found = self._reaching.setdefault(reach, made)
         return found
 
     def _admitted(self, url: Url) -> Url:
@@ -137,12 +142,14 @@ class HttpFetch:
 
     async def _follow(self, method: str, url: Url, headers: Sequence[tuple[str, str]], body: bytes | None) -> Fetched:
         sent = [(name, value) for name, value in headers if name.lower() not in _OURS]
-        follow = method in ("GET", "HEAD") and not body
+        follow = method in ("GET", "HEAD") and body is None
         for _ in range(MAX_REDIRECTS + 1):
             try:
                 answer = await self._once(method, url, sent, body, follow=follow)
             except _FAILURES as error:
-                raise StoreUnavailable(f"{url.origin}: {error}") from error
+                unsent = isinstance(error, (DialFailed, httpcore.ConnectError))
+                kind = StoreUnreached if unsent else StoreUnavailable
+                raise kind(f"{url.origin}: {error}") from error
             if not isinstance(answer, str):
                 return answer
             there = self._admitted(join_url(url, answer))

@@ -43,8 +43,13 @@ class Certificate(NamedTuple):
     not_after: float | None
 
 
+# WSGI servers make one variable of `X-Forwarded-Client-Cert` and `X_Forwarded_Client_Cert`. Those that drop the second
+# (gunicorn, waitress, Werkzeug) are sound; with this one it takes the place of what the proxy wrote, and Envoy lets
+# clients send it.
+_BLENDS_SPELLINGS: Final = frozenset({"Granian"})
+
 _KEPT: Final = 1024
-# Clients come with the same certificate again and again, and reading one costs fifty times what finding it here does.
+# Clients come with the same certificate again and again, and reading one costs ten times what finding it here does.
 # What is kept is known by the digest of what came and by the form it came in.
 _known: dict[tuple[bytes, bytes], Certificate] = {}
 
@@ -63,8 +68,10 @@ def certificate_of(exchange: Exchange) -> Certificate | None:
     trust = exchange.door.trust
     if trust.trusts(root.peer):
         header = getattr(trust, "certificate_header", None)
+        if header is None or root.scope.get("SERVER_SOFTWARE") in _BLENDS_SPELLINGS:
+            return None
         # As they came: policies and the door may have changed the headers meanwhile.
-        return None if header is None else _told(root.headers.origin, header)
+        return _told(root.headers.origin, header)
     return _of_connection(root.scope)
 
 

@@ -60,6 +60,7 @@ class SystemFetch:
 
     def __init__(self) -> None:
         self._client: HttpFetch | None = None
+        self._lock = threading.Lock()
 
     async def __call__(
         self,
@@ -71,17 +72,20 @@ class SystemFetch:
         timeout: float = 5.0,
         reach: Reach = PUBLIC,
     ) -> Fetched:
-        client = self._client
-        if client is None:
-            from gatekit.clients.fetch import HttpFetch
-
-            client = self._client = HttpFetch()
+        client = self._client or self._loaded()
 
         def work() -> Awaitable[Fetched]:
             return client(method, url, headers=headers, body=body, timeout=timeout, reach=reach)
 
         # A little more than the client gives itself, so that it is the one to say what happened.
         return await awaited(work, timeout + 1.0)
+
+    def _loaded(self) -> HttpFetch:
+        from gatekit.clients.fetch import HttpFetch
+
+        with self._lock:
+            self._client = self._client or HttpFetch()
+            return self._client
 
     async def aclose(self) -> None:
         """Close what is open in the running loop."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -99,23 +100,24 @@ class KeptList:
 
 class Helm:
     """Who tends a store: one task at a time, of whatever loop. One that was not heard of for `PATIENCE` seconds, as its
-    loop stopped or its process was forked, has lost it."""
+    loop stopped, has lost it, and so has one in the process that this one was forked from."""
 
-    __slots__ = ("_beat", "_clock", "_holder")
+    __slots__ = ("_beat", "_clock", "_holder", "_pid")
 
-    PATIENCE: Final = 3.0
+    PATIENCE: Final = 5.0
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._holder: object | None = None
         self._beat = 0.0
+        self._pid = 0
 
     def take(self) -> object | None:
         """What shows that the caller has it; None when somebody else does."""
-        now = self._clock.monotonic()
-        if self._holder is not None and now - self._beat < self.PATIENCE:
+        now, pid = self._clock.monotonic(), os.getpid()
+        if self._holder is not None and self._pid == pid and now - self._beat < self.PATIENCE:
             return None
-        self._holder, self._beat = object(), now
+        self._holder, self._beat, self._pid = object(), now, pid
         return self._holder
 
     def hold(self, holder: object) -> bool:

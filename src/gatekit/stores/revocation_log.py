@@ -118,6 +118,15 @@ return answer
 """
 )
 
+_LEASE: Final = Script(
+    """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+)
+
 _RELEASE: Final = Script("if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0")
 
 
@@ -172,14 +181,7 @@ class RevocationLog:
 
     async def lease(self, holder: str, seconds: float) -> bool:
         """Whether `holder` alone may fill in what is missing, for so many seconds from now."""
-        milliseconds = int(seconds * 1000)
-        if await self._server.ask("SET", self._lease, holder, "NX", "PX", milliseconds):
-            return True
-        held = await self._server.ask("GET", self._lease)
-        if held != holder.encode():
-            return False
-        await self._server.ask("PEXPIRE", self._lease, milliseconds)
-        return True
+        return bool(await self._server.run(_LEASE, [self._lease], [holder, int(seconds * 1000)]))
 
     async def release(self, holder: str) -> None:
         await self._server.run(_RELEASE, [self._lease], [holder])

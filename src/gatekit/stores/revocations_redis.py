@@ -51,6 +51,8 @@ _log = logging.getLogger("gatekit.revocations")
 
 ASK_EVERY: Final = 0.5
 """Seconds after which the server is asked although it said nothing."""
+TURN: Final = 0.002
+"""The same while the server is being told what it lacks: only to hear what it says meanwhile."""
 SILENCE: Final = 1.5
 """Seconds after which a channel on which nothing was heard, not even an answer to a ping, is taken for broken."""
 AGAIN_AFTER: Final = 0.25
@@ -59,6 +61,11 @@ SAVE_EVERY: Final = 5.0
 SAVE_SHARE: Final = 20.0
 """The list is saved no oftener than so many times as long as it takes."""
 LEASE_SECONDS: Final = 10.0
+COPY_SECONDS: Final = 10.0
+"""For how long one loop waits while another reads the copy on the disk."""
+
+OTHER_DATA: Final = 3
+"""How often in a row a server may have other data than before: then two take turns behind one name."""
 
 _MARGIN: Final = 60_000_000
 """How far, in microseconds, the clocks of a server and its replacement may be apart."""
@@ -77,7 +84,7 @@ class RedisRevocations:
         if not fullmatch(r"[A-Za-z0-9._:-]{1,64}", prefix):
             raise ValueError("a prefix is 1 to 64 letters, digits, dots, hyphens, underscores and colons")
         max_entries = max_entries_of(self._server.options)
-        self._entries = RevocationLog(self._server, prefix, max_entries)
+        self._shared = RevocationLog(self._server, prefix, max_entries)
         self._kept = KeptList(ports, max_entries)
         self.revoked = self._kept.revoked
         self._ports = ports
@@ -85,7 +92,8 @@ class RedisRevocations:
         self._helm = Helm(ports.clock)
         self._gate = Gate()
         self._name = f"revocations-{sha256(f'{self._server.shown} {prefix}'.encode()).hexdigest()[:16]}"
-        self._disk_read = ports.disk is None
+        self._copy = Gate()
+        self._copy_claimed = False
         self._read = Read()
         self._fill_from: int | None = None
         self._fills = ports.random.token(16).hex()
@@ -107,14 +115,14 @@ class RedisRevocations:
         that it has it: doing it again does no harm."""
         record = revocation(self._clock.wall(), **what)
         self._kept.need_room()
-        await self._entries.add([record], self._ports.random.token(16).hex())
+        await self._shared.add([record], self._ports.random.token(16).hex())
         self._kept.take(record)
 
     async def restore(self, **which: Unpack[Which]) -> bool:
         """Take back what these words revoked, on every instance; whether it was in force. Raises RevocationRefused,
         StoreUnavailable."""
         record = restoration(self._clock.wall(), **which)
-        found = await self._entries.restore(record)
+        found = await self._shared.restore(record)
         if found:
             self._kept.take(record)
         return found
@@ -165,23 +173,25 @@ class RedisRevocations:
             self._gate.open()
 
     async def _load(self) -> None:
-        """Read the copy on the disk, once."""
-        if not self._disk_read:
+        """Read the copy on the disk, once; whoever comes meanwhile waits for that."""
+        if not self._copy.is_open and not self._copy_claimed:
+            self._copy_claimed = True
             await self._ports.once(("revocations", self), self._load_copy)
+        elif not self._copy.is_open:
+            await self._copy.wait(COPY_SECONDS)
 
     async def _load_copy(self) -> None:
-        disk = self._ports.disk
-        data = None if disk is None else await disk.load(self._name)
-        if data is not None and not self._disk_read:
-            try:
+        try:
+            data = None if self._ports.disk is None else await self._ports.disk.load(self._name)
+            if data is not None:
                 read, entries = unpack(data)
-            except (ValueError, TypeError):
-                _log.warning("the copy of %s on the disk is of another version and is not used", self._server.shown)
-            else:
                 await self._kept.put_all(entries)
                 self._read = read
                 self._saved = self._kept.changes
-        self._disk_read = True
+        except (ValueError, TypeError):
+            _log.warning("the copy of %s on the disk is of another version and is not used", self._server.shown)
+        finally:
+            self._copy.open()
 
     # -- following the server
 
@@ -207,17 +217,17 @@ class RedisRevocations:
 
     async def _stay_with(self, holder: object) -> None:
         """Follow the server for as long as it answers. Raises StoreUnavailable."""
-        async with self._server.listening(self._entries.channel) as listener:
+        async with self._server.listening(self._shared.channel) as listener:
             await self._meet()
             while self._helm.hold(holder):
                 await self._pull(holder)
-                await self._fill(holder)
+                busy = await self._fill(holder)
                 await listener.ping()
-                await self._wait_for_news(listener)
+                await self._wait_for_news(listener, TURN if busy else ASK_EVERY)
 
     async def _meet(self) -> None:
         """A connection has come about: is it the same server, with the data it had?"""
-        run_id = await self._entries.run_id()
+        run_id = await self._shared.run_id()
         if run_id != self._read.run_id:
             # It may have come back with older data than it had, or be another one that had not heard of the latest.
             self._read = self._read._replace(run_id=run_id, seq=max(0, self._read.seq - _MARGIN))
@@ -228,16 +238,17 @@ class RedisRevocations:
         self._fill_from = 0 if len(self._kept.list) else None
 
     async def _pull(self, holder: object) -> None:
-        """Read what is new on the server, to the end."""
+        """Read what is new on the server, to the end. Raises StoreUnavailable."""
+        changed = 0
         while True:
-            page = await self._entries.read(self._read.seq, self._read.epoch)
+            page = await self._shared.read(self._read.seq, self._read.epoch)
             if not self._helm.hold(holder):
                 return
             if page.epoch != self._read.epoch or page.last < self._read.seq:
-                if self._read.epoch:
-                    _log.warning("%s has lost data; what is known stays in force and is filled in", self._server.shown)
-                    self._owe()
-                self._read = self._read._replace(epoch=page.epoch, seq=0)
+                changed += 1
+                if changed > OTHER_DATA:
+                    raise StoreUnavailable(f"{self._server.shown} has other data whenever it is asked")
+                self._begin_anew(page.epoch)
                 if page.last:
                     continue
             await self._kept.take_all(self._records(page.texts))
@@ -246,28 +257,38 @@ class RedisRevocations:
                 break
         self._in_touch()
 
-    async def _fill(self, holder: object) -> None:
-        """Say to the server what we know and it does not, a part of the list at a time; one instance after the other."""
-        if self._fill_from is None or not await self._entries.lease(self._fills, LEASE_SECONDS):
-            return
+    def _begin_anew(self, epoch: str) -> None:
+        """The data are not those that we read so far."""
+        if self._read.epoch:
+            _log.warning("%s has lost data; what is known stays in force and is filled in", self._server.shown)
+            self._owe()
+        self._read = self._read._replace(epoch=epoch, seq=0)
+
+    async def _fill(self, holder: object) -> bool:
+        """Say to the server what we know and it does not, a part of the list at a time, one instance after the other.
+        Whether the next part may follow at once. Raises StoreUnavailable."""
+        if self._fill_from is None or not await self._shared.lease(self._fills, LEASE_SECONDS):
+            return False
         now = self._clock.wall()
         found = [_without_text(entry, int(now)) for entry in self._kept.shard(self._fill_from) if entry.until > now]
         for batch in batches(found):
             try:
-                await self._entries.add(batch, self._ports.random.token(16).hex(), missing=True)
+                await self._shared.add(batch, self._ports.random.token(16).hex(), missing=True)
             except DenylistFull as full:
                 _log.error("%s: an instance that starts now does not learn of everything that is revoked", full)
             if not self._helm.hold(holder):
-                return
+                return False
         self._fill_from += 1
-        if self._fill_from == SHARDS:
-            self._fill_from = None
-            await self._entries.release(self._fills)
+        if self._fill_from < SHARDS:
+            return True
+        self._fill_from = None
+        await self._shared.release(self._fills)
+        return False
 
-    async def _wait_for_news(self, listener: Listener) -> None:
-        """Until something new was published, or it is time to ask without that."""
+    async def _wait_for_news(self, listener: Listener, seconds: float) -> None:
+        """Until something new was published, or so many seconds are over. Raises StoreUnavailable."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + (0.0 if self._fill_from is not None else ASK_EVERY)
+        end = loop.time() + seconds
         while (left := end - loop.time()) > 0:
             news = await listener.news(left)
             # What is no number is nobody's message; asking costs little.
@@ -304,7 +325,7 @@ class RedisRevocations:
     async def _save(self) -> None:
         """Save the list, if it is different from what is on the disk."""
         disk = self._ports.disk
-        if disk is None or not self._disk_read or self._saved == self._kept.changes:
+        if disk is None or not self._copy.is_open or self._saved == self._kept.changes:
             return
         begun, changes = self._clock.monotonic(), self._kept.changes
         # As of now: what comes while the parts are packed may be missing, and is read again after a start.

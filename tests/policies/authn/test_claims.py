@@ -107,7 +107,7 @@ def test_a_member_with_dots_in_its_name() -> None:
         ("x" * 256, {"x" * 256}),
         ("é", {"é"}),
     ],
-    ids=repr,
+    ids=lambda value: None if isinstance(value, set) else repr(value)[:12],
 )
 def test_scopes_are_parted_by_spaces_or_in_a_list(value: Any, scopes: set[str]) -> None:
     assert identity({"sub": "a", "scope": value}).scopes == scopes
@@ -124,7 +124,7 @@ def test_scopes_are_parted_by_spaces_or_in_a_list(value: Any, scopes: set[str]) 
         (["a", "a,admin", ",", "cn=x,ou=y"], {"a"}),
         ("a,admin", set()),
     ],
-    ids=repr,
+    ids=lambda value: None if isinstance(value, set) else repr(value)[:12],
 )
 def test_roles_are_in_a_list_and_none_is_read_as_two(value: Any, roles: set[str]) -> None:
     assert identity({"sub": "a", "roles": value}).roles == roles

@@ -23,6 +23,7 @@ from tests.policies.authn.jose_vectors import (
     ec_key,
     ed_key,
     jwk,
+    number,
     roca_key,
     rsa_key,
     secret,
@@ -144,6 +145,18 @@ def test_what_cannot_be_used_is_left_out_and_the_rest_stays() -> None:
     keys = read_key_set({"keys": [*odd, jwk("RS256")], "also": 1}, EVERY)
     assert keys.kids == {"k"}
     assert takes(keys, token("RS256"))
+
+
+@pytest.mark.parametrize(
+    ("modulus", "exponent", "taken"),
+    [
+        ((1 << 2047) + 1, 65537, True), ((1 << 8191) + 1, (1 << 64) - 1, True), ((1 << 2047) + 2, 65537, False), ((1 << 2046) + 1, 65537, False),
+        ((1 << 8192) + 1, 65537, False), ((1 << 2047) + 1, 65535, False), ((1 << 2047) + 1, 65538, False), ((1 << 2047) + 1, (1 << 64) + 1, False),
+    ],
+    ids=["least", "most", "even", "short", "long", "small exponent", "even exponent", "large exponent"],
+)  # fmt: skip
+def test_an_rsa_key_has_a_size_that_is_safe_and_can_be_borne(modulus: int, exponent: int, taken: bool) -> None:
+    assert len(read_key_set([jwk("RS256", n=number(modulus), e=number(exponent))], EVERY)) == taken
 
 
 def test_an_empty_set_is_a_set() -> None:

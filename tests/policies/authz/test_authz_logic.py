@@ -31,11 +31,13 @@ class Says:
         self.later = later
         self.asks = later if asks is None else asks
         self.calls = 0
+        self.looked = 0
 
     def bind_to(self, ports: Ports) -> Decider:
         return self
 
     def decide(self, exchange: Exchange) -> Verdict | Asking:
+        self.looked += 1
         if self.later:
             return self._ask
         return self._said()
@@ -346,6 +348,14 @@ def test_nobody_is_asked_where_the_answer_would_change_nothing(spec: Callable[[S
     if asked:
         step(found, "authz")
     assert one.calls == asked
+
+
+def test_what_knows_its_answer_is_looked_at_first() -> None:
+    one = Says(True, later=True)
+    for rule in ({"all": [{"holds": one}, {"methods": "PUT"}]}, {"holds": one, "headers": {"x-a": "b"}}):
+        decide(Authz.shorthand({"allow": [rule]}).bind(clock=ManualClock()), request())
+    assert decide(Authz(any=[{"holds": one}, {"methods": "GET"}]).bind(clock=ManualClock()), request()) is None
+    assert one.looked == 0
 
 
 def test_each_is_asked_once_and_no_more_than_needed() -> None:

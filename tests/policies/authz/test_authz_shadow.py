@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from typing import Any
 
 import pytest
@@ -243,20 +242,27 @@ def test_counts_outlive_a_reload_that_leaves_the_candidate_as_it_is() -> None:
     assert counts(changed, "new")["disagreed"] == []
 
 
-def test_threads_lose_no_count() -> None:
-    policy = Authz(public=True, shadow={"deny": [PUT]}).bind(ports(lock=threading.Lock))
-    exchanges = [request("PUT") for _ in range(400)]
+class Watched:
+    """A lock that knows whether it is held, and how often it was."""
 
-    def work(some: list[Exchange]) -> None:
-        for exchange in some:
-            policy.decide(exchange)
+    def __init__(self) -> None:
+        self.held = False
+        self.times = 0
 
-    threads = [threading.Thread(target=work, args=(exchanges[start::4],)) for start in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert counts(policy)["disagreed"][0]["count"] == 400
+    def __enter__(self) -> None:
+        assert not self.held
+        self.held = True
+        self.times += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.held = False
+
+
+def test_counts_are_kept_under_the_lock_and_nothing_else_is() -> None:
+    lock = Watched()
+    policy = Authz(public=True, shadow={"deny": [{"holds": lambda exchange: lock.held}]}).bind(ports(lock=lambda: lock))
+    decide(policy, request())
+    assert (lock.times, counts(policy)["agreed"], lock.times) == (1, 1, 2)
 
 
 def test_the_reply_is_that_of_the_policy_in_force() -> None:

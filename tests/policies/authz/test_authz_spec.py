@@ -251,6 +251,12 @@ def test_a_route_allows_in_place_of_the_gateway_and_both_deny(route: Authz, meth
     assert Authz(public=True).over(Authz()) == Authz(public=True)
 
 
+def test_a_gateway_may_have_several_of_them() -> None:
+    both = Authz(public=True, shadow={"deny": []}).over(GATEWAY).over(GATEWAY)
+    assert [rule.id for rule in both.denials()] == ["gateway.deny[0]", "d", "gateway.gateway.deny[0]", "gateway.d"]
+    assert decisions(both) == "public"
+
+
 def test_a_gateway_that_is_public_stays_so_where_a_route_says_nothing() -> None:
     assert decisions(Authz(deny=[{"methods": "PUT"}]).over(Authz(public=True))) == "public"
     assert decisions(Authz(roles=["x"]).over(Authz(public=True))) == "default"

@@ -168,15 +168,15 @@ async def test_az3_an_answer_that_is_none_fails_closed(answer: Answer, says: str
 async def test_az3_a_slow_one_is_waited_for_as_long_as_the_timeout_and_not_asked_twice() -> None:
     async with (
         Upstream(Answer(hang=True)) as site,
-        real(f"{site.url}/", timeout=0.2, on_error="unavailable") as decider,
+        real(f"{site.url}/", timeout=0.5, on_error="unavailable") as decider,
     ):
         loop = asyncio.get_running_loop()
         begun = loop.time()
         exchange = asked()
         assert await ask(decider, exchange) is None
-        assert 0.15 < loop.time() - begun < 2
+        assert 0.4 < loop.time() - begun < 5
         assert exchange.facts[ANSWER].status == 503
-        assert "no answer within 0.2 s" in why(decider)
+        assert "no answer within 0.5 s" in why(decider)
         assert len(site.requests) == 1
 
 

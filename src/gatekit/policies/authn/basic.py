@@ -300,7 +300,7 @@ class BoundBasic:
     def _may_try(self, now: float) -> bool:
         """Whether another password may be tried; as many as are allowed in a second may come at once."""
         lately = self._lately
-        lately.left = min(self._checks, lately.left + max(0.0, now - lately.refilled) * self._checks)
+        lately.left = min(self._checks, lately.left + (now - lately.refilled) * self._checks)
         lately.refilled = now
         if lately.left < 1.0:
             return False

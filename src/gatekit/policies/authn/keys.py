@@ -1,7 +1,7 @@
 """API keys: a secret that a caller sends along, of which only a digest is kept here.
 
 A key that was made by `gatekit key` names itself by its prefix and is compared with a salted digest (`key_hash`), in a
-time that does not depend on how much of it is right, nor on whether anybody has that prefix. Any other text is looked up
+time that does not depend on how much of it is right; where nobody has that prefix, the same work is done. Any other text is looked up
 in a dict by its plain SHA-256: what timing could tell about that is about digests, which nobody can steer towards a
 wanted value, so it says nothing about the keys. Either is right for keys of 128 random bits or more and for nothing
 else: for a password that a person chose it would be too fast to be safe.
@@ -35,7 +35,7 @@ STALE: Final = 300.0
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _HASHES = ("sha256:", "v1:")
 _REFUSED = "refused: "
-# What a key is compared with whose prefix nobody has. No text is known of which this is the digest.
+# What a key is compared with where there is no other to compare it with. No text is known of which this is the digest.
 _NOBODY: Final = KeyHash("", bytes(16), bytes(32))
 Plain = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=256)]
 Scope = Annotated[str, StringConstraints(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$", max_length=256)]
@@ -223,7 +223,7 @@ class BoundKeys:
 
     __slots__ = (
         "_ambiguous", "_clock", "_disabled", "_expired", "_forward", "_header", "_headers", "_invalid", "_malformed",
-        "_max_length", "_plain", "_query", "_salted", "_scheme", "_stored", "missing", "stripped",
+        "_max_length", "_others", "_plain", "_query", "_salted", "_scheme", "_stored", "missing", "stripped",
     )  # fmt: skip
 
     def __init__(self, spec: ApiKeys, ports: Ports, realm: str, headers: IdentityHeaders) -> None:
@@ -242,6 +242,7 @@ class BoundKeys:
                 self._plain[bytes.fromhex(key.hash[7:])] = known
             else:
                 self._salted[known.hash.prefix] = known
+        self._others = tuple(known.hash for known in self._salted.values() if known.hash is not None) or (_NOBODY,)
         self._stored = None if spec.source is None else StoredKeys(spec.source, ports, self._read, spec.stale)
         # Only what ends needs to know what time it is.
         ending = self._stored is not None or any(key.expires is not None for key in spec.keys.values())
@@ -300,20 +301,23 @@ class BoundKeys:
             return self._invalid if prefix is None else self._malformed
         known = self._salted.get(prefix)
         if known is not None or self._stored is None:
-            return self._compared(known, key)
+            return self._compared(known, prefix, key)
         found = self._stored.find(exchange, prefix)
         if isinstance(found, (Known, Reply)) or found is None:
-            return self._compared(found, key)
-        return self._later(found, key)
+            return self._compared(found, prefix, key)
+        return self._later(found, prefix, key)
 
-    async def _later(self, pending: Awaitable[Found], key: bytes) -> Answer:
-        return self._compared(await pending, key)
+    async def _later(self, pending: Awaitable[Found], prefix: str, key: bytes) -> Answer:
+        return self._compared(await pending, prefix, key)
 
-    def _compared(self, known: Found, key: bytes) -> Answer:
-        """Whether it is that key. Where there is none of that prefix, as much is done as where there is."""
+    def _compared(self, known: Found, prefix: str, key: bytes) -> Answer:
+        """Whether it is that key. Where there is none of that prefix, as much is done as where there is: it is compared
+        with another one, which is somewhere in memory as that one would be."""
         if isinstance(known, Reply):
             return known
-        fits = (_NOBODY if known is None or known.hash is None else known.hash).fits(key)
+        others = self._others
+        other = others[hash(prefix) % len(others)]
+        fits = (other if known is None or known.hash is None else known.hash).fits(key)
         return self._in_force(known) if known is not None and fits else self._invalid
 
     def _in_force(self, known: Known) -> Answer:

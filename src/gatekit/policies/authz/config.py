@@ -189,7 +189,7 @@ class Authz(Conditions, Spec):
         ]
         names = {one.id for one in shadow}
         for place, one in enumerate(outer.shadow or ()):
-            name = _free(one.id or f"shadow[{place}]", one.id, names)
+            name = _free(one.id, f"shadow[{place}]", names)
             shadow += _over_candidate(self, one, name, says=says)
         found = type(self)(
             public=allows.public,
@@ -198,8 +198,8 @@ class Authz(Conditions, Spec):
             shadow=tuple(shadow) or None,
             challenge=self.challenge if "challenge" in self.model_fields_set else outer.challenge,
         )
-        if says:
-            found._unasked = tuple(one for rule in outer.allowances() for one in rule.outsides())
+        replaced = outer.allowances() if says else ()
+        found._unasked = (*self._unasked, *outer._unasked, *(one for rule in replaced for one in rule.outsides()))
         return found
 
     def unasked(self) -> tuple[Outside, ...]:
@@ -231,13 +231,17 @@ def _over_candidate(route: Authz, candidate: ShadowPolicy, name: str, *, says: b
 def _renamed(rules: Sequence[Rule], kind: str, taken: set[str | None]) -> tuple[Rule, ...]:
     """The gateway's rules, each under a name that tells it from the route's."""
     return tuple(
-        rule.model_copy(update={"id": _free(rule.id or f"{kind}[{place}]", rule.id, taken)})
-        for place, rule in enumerate(rules)
+        rule.model_copy(update={"id": _free(rule.id, f"{kind}[{place}]", taken)}) for place, rule in enumerate(rules)
     )
 
 
-def _free(name: str, given: str | None, taken: set[str | None]) -> str:
-    return OUTER + name if given is None or given in taken else name
+def _free(given: str | None, place: str, taken: set[str | None]) -> str:
+    """The name itself where it is given and free; otherwise what tells that it is the gateway's. It is taken then."""
+    name = OUTER + place if given is None else given
+    while name in taken:
+        name = OUTER + name
+    taken.add(name)
+    return name
 
 
 def _asks_who(rule: Rule) -> bool:

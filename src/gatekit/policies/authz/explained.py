@@ -38,7 +38,8 @@ def _about(rule: BoundRule, exchange: Exchange) -> str:
 def _against(part: Part, exchange: Exchange) -> str:
     """The first thing that keeps a condition from holding. It is known not to hold."""
     if part.joint == "all":
-        return next(_against(one, exchange) for one in part.parts if _told(one, exchange) != "holds")
+        first = (_against(one, exchange) for one in part.parts if _told(one, exchange) != "holds")
+        return next(first, f"it was not so that {part.words}")
     if part.joint == "any":
         return ", and ".join(_against(one, exchange) for one in part.parts)
     told = _told(part, exchange)

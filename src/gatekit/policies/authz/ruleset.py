@@ -193,7 +193,7 @@ class RuleSet:
         allowed, failed, allowing = _heard(self.allow, exchange)
         found = self.default if failed is None else failed.failed
         if allowed is not None:
-            found, allowing = allowed.held, []
+            found = allowed.held
         if not (allowing or (denying and found.allowed)):
             return found
         return partial(_asked, denying, allowing, found)
@@ -203,13 +203,14 @@ Waiting = list[tuple[Asking, BoundRule]]
 
 
 def _heard(rules: Iterable[BoundRule], exchange: Exchange) -> tuple[BoundRule | None, BoundRule | None, Waiting]:
-    """The first rule that holds, the first that could not be told, and those that have to ask."""
+    """The first rule that holds, and then nothing else matters; else the first that could not be told, and those that have
+    to ask."""
     failed: BoundRule | None = None
     waiting: Waiting = []
     for rule in rules:
         found = rule.look(exchange)
         if found is True:
-            return rule, failed, []
+            return rule, None, []
         if callable(found):
             waiting.append((found, rule))
         elif found is None:
