@@ -13,7 +13,6 @@ from gatekit.core.policy import Spec
 from gatekit.core.ports import Ports
 from gatekit.core.verdict import ErrorShape
 from gatekit.drivers.asgi import AsgiDriver
-from gatekit.gateway.runtime import Runtime
 from gatekit.gateway.stack import Stack, StackOptions, checked, layered, wrapped
 from gatekit.policies import spec_class
 
@@ -62,31 +61,31 @@ class Policies:
             self.specs += app.specs
             self.app = app.app
         self.specs = checked(self.specs, "asgi")
-        self._runtimes: list[Runtime] = []
+        self._stacks: list[Stack] = []
         self._driven = layered(self.app, self.specs, self.options, self._drive)
 
     def _drive(self, stack: Stack, app: App) -> App:
         enter = None
         if stack.runtime is not None:
-            self._runtimes.append(stack.runtime)
+            self._stacks.append(stack)
             enter = stack.runtime.enter
         return AsgiDriver(stack, now=stack.ports.clock.monotonic, app=app, enter=enter)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if self._runtimes and scope["type"] == "lifespan":
+        if self._stacks and scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
         else:
             await self._driven(scope, receive, send)
 
     async def _lifespan(self, scope: Any, receive: Any, send: Any) -> None:
         """The lifespan is the app's; our background work begins with it and ends with it."""
-        for runtime in self._runtimes:
-            runtime.enter()
+        for stack in self._stacks:
+            stack.enter()
         try:
             await self._driven(scope, receive, send)
         finally:
-            for runtime in self._runtimes:
-                await runtime.close_here()
+            for stack in self._stacks:
+                await stack.close_here()
 
 
 class _Single(Policies):

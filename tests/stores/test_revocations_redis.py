@@ -22,7 +22,7 @@ from gatekit.mechanisms.denylist import LEEWAY, DenylistFull
 from gatekit.mechanisms.revocation import Revocation, read_revocation
 from gatekit.stores import kept as kept_module
 from gatekit.stores import revocations_redis as module
-from gatekit.stores.revocation_log import Page, RevocationLog
+from gatekit.stores.revocation_log import Page, RevocationLog, batches
 from gatekit.stores.revocations_redis import RedisRevocations
 from gatekit.testing import FaultProxy, Stall
 
@@ -693,6 +693,51 @@ async def test_whoever_lost_the_helm_takes_nothing_in_any_more(redis_url: str) -
     await store._pull(lost)
     assert store.revoked({"jti": "a"}) is None
     await store.aclose()
+
+
+async def test_whoever_lost_the_helm_fills_in_nothing_more(redis_url: str) -> None:
+    store = opened(redis_url)
+    await store.revoke(jti="a", until=later())
+    holder = store._helm.take()
+    add, filled = store._shared.add, []
+
+    async def lost(batch: Any, epoch: str, *, missing: bool) -> None:
+        filled.append(len(batch))
+        await add(batch, epoch, missing=missing)
+        store._helm.leave(holder)
+
+    store._shared.add = lost
+    store._fill_from = record("a").key & 255
+    assert not await store._fill(holder)
+    assert filled == [1]
+    assert store._fill_from is not None
+    await store.aclose()
+
+
+async def test_whoever_lost_the_helm_leaves_the_server(redis_url: str) -> None:
+    store = opened(redis_url)
+    async with at_work(store):
+        follow = asyncio.create_task(store._follow())
+        await follow
+        held = store._helm._holder
+        store._helm.leave(held)
+        assert store._helm.take() is not None
+        await until(lambda: not store.status()["connected"])
+
+
+async def test_a_channel_that_says_nothing_is_broken(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SILENCE", -1.0)
+    store = opened(redis_url)
+    async with store._server.listening("anything") as listener:
+        with pytest.raises(StoreUnavailable, match="says nothing on its channel any more"):
+            await store._wait_for_news(listener, 0.01)
+    await store.aclose()
+
+
+def test_a_batch_has_so_many_at_most() -> None:
+    assert [len(batch) for batch in batches([record(str(n)) for n in range(7)], 3)] == [3, 3, 1]
+    assert list(batches([], 3)) == []
+    assert [len(batch) for batch in batches([record(str(n)) for n in range(6)], 3)] == [3, 3]
 
 
 def test_a_list_outlives_the_loop_it_was_read_in(redis_url: str) -> None:

@@ -1,6 +1,9 @@
 """What proxies write of a client's certificate: each form read strictly, or not at all.
 
-None of these forms is signed. They are worth what the peer is worth that sends them, which `certificate` looks at.
+None of these forms is signed. They are worth what the peer is worth that sends them, which `certificate` looks at. Envoy
+writes names as they stand in the certificate, without quotes, so that `spiffe://a;URI=spiffe://b` reads as two: its header
+is worth no more than the authority, which must not sign names with commas and semicolons in them. Where Envoy sends the
+certificate itself, the names are taken from that.
 Sources: Envoy's x-forwarded-client-cert, RFC 9440 (Client-Cert), and `$ssl_client_escaped_cert` of nginx.
 """
 

@@ -99,6 +99,27 @@ class EndpointFailed(Event):
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class KeySetRefreshed(Event):
+    """A key set was fetched and holds so many keys. `changed` is whether it is another document than before."""
+
+    url: str
+    keys: int
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeySetStale(Event):
+    """A key set could not be refreshed in time, for the reason `why`; once for each outage.
+
+    Its keys are `age` seconds old and used all the same; None where there are none, and tokens cannot be verified.
+    """
+
+    url: str
+    age: float | None
+    why: str
+
+
 E = TypeVar("E", bound=Event)
 Subscriber = Callable[[Any], None]
 

@@ -102,7 +102,8 @@ class Fetch(Protocol):
 class Once(Protocol):
     """Single flight: work that several wait for is done once, and is nobody's request.
 
-    A caller that gives up takes nothing from the others: the work goes on to its end.
+    A caller that gives up takes nothing from the others: the work goes on to its end. One that runs work of its own may
+    have `aclose()`, which ends what runs on the loop it is awaited in.
     """
 
     async def __call__(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
@@ -154,6 +155,18 @@ class Stores(Protocol):
 Secrets = Callable[[str], str]
 """The secret that a reference names: `env:NAME`, `file:/path` (its last line break cut), or the text itself otherwise.
 Raises MissingSecret."""
+
+
+Zone = Callable[[float], float]
+"""By how many seconds the clocks of a time zone are ahead of UTC at a moment, in seconds since the Unix epoch."""
+
+Zones = Callable[[str], Zone]
+"""The time zone of that name in the IANA database, as in `Europe/Zurich`. Raises ValueError where there is none."""
+
+
+def no_zones(name: str) -> Zone:
+    """`Zones` where there is no database. Raises ValueError."""
+    raise ValueError(f"the time zone {name} cannot be looked up here: write UTC, or an offset such as +01:00")
 
 
 def plain_secret(reference: str) -> str:
@@ -226,7 +239,7 @@ class Ports:
 
     __slots__ = (
         "_clock", "_fetch", "_random", "_stores", "_used", "cells", "counters", "development", "disk", "events", "lock",
-        "once", "owner", "revocations", "secrets",
+        "once", "owner", "revocations", "secrets", "zones",
     )  # fmt: skip
 
     def __init__(
@@ -241,6 +254,7 @@ class Ports:
         once: Once = in_place,
         disk: Disk | None = None,
         secrets: Secrets = plain_secret,
+        zones: Zones = no_zones,
         development: bool = False,
         events: Events | None = None,
         cells: Cells | None = None,
@@ -257,6 +271,7 @@ class Ports:
         self.once = once
         self.disk = disk
         self.secrets = secrets
+        self.zones = zones
         self.development = development
         self.events = Events() if events is None else events
         self.cells = Cells() if cells is None else cells
@@ -303,6 +318,7 @@ class Ports:
             once=self.once,
             disk=self.disk,
             secrets=self.secrets,
+            zones=self.zones,
             development=self.development,
             events=self.events,
             cells=self.cells,

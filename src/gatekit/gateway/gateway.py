@@ -38,7 +38,7 @@ from gatekit.gateway.imagined import imagined
 from gatekit.gateway.lifespan import Lifespan
 from gatekit.gateway.loop_thread import SHARED
 from gatekit.gateway.retire import Retired
-from gatekit.gateway.runtime import Runtime
+from gatekit.gateway.runtime import Runtime, end_flights
 from gatekit.gateway.status import History, status_of
 from gatekit.gateway.system import FETCH, system_ports
 from gatekit.routing.explain import Explanation
@@ -283,6 +283,7 @@ class Gateway(AsgiDriver):
     async def aclose(self) -> None:
         """End this loop's jobs and close its upstream connections. The gateway can be used again afterwards."""
         await self.runtime.close_here()
+        await end_flights(self._ports)
         await FETCH.aclose()
         loop = asyncio.get_running_loop()
         self._pools.close_loop(loop)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Iterable
 from contextvars import Context
 
 from gatekit.core.policy import Job
+from gatekit.core.ports import Ports
 
 _log = logging.getLogger("gatekit")
 
@@ -144,6 +145,13 @@ class Runtime:
         self._current = None
         if self._forked is not None:
             self._forked()
+
+
+async def end_flights(ports: Ports) -> None:
+    """End the shared work of these ports that runs on this loop."""
+    close = getattr(ports.once, "aclose", None)
+    if close is not None:
+        await close()
 
 
 def _running() -> asyncio.AbstractEventLoop | None:

@@ -16,7 +16,7 @@ from gatekit.core.policy import Job, Spec, bound, jobs_of
 from gatekit.core.ports import Cells, Ports
 from gatekit.core.verdict import ErrorShape
 from gatekit.errors import ContractViolation, MisplacedPolicy
-from gatekit.gateway.runtime import Runtime
+from gatekit.gateway.runtime import Runtime, end_flights
 from gatekit.gateway.system import system_ports
 
 A = TypeVar("A")
@@ -79,6 +79,17 @@ class Stack:
         pipeline = Pipeline(hooks, events=ports.events, shape=options.error_shape)
         self.plan = FixedPlan(options.door(ports), pipeline)
         self.runtime = Runtime(lambda: self.jobs) if self.jobs else None
+
+    def enter(self) -> None:
+        """Begin the background work in the running loop."""
+        if self.runtime is not None:
+            self.runtime.enter()
+
+    async def close_here(self) -> None:
+        """End what runs in this loop on behalf of these policies."""
+        if self.runtime is not None:
+            await self.runtime.close_here()
+        await end_flights(self.ports)
 
 
 def wrapped(app: object, middleware: object, world: str) -> None:

@@ -8,12 +8,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from gatekit.clients.disk import StateDirectory
 from gatekit.core.events import Events
-from gatekit.core.ports import PUBLIC, Cells, Fetched, Ports, Reach, store_url
+from gatekit.core.ports import PUBLIC, Cells, Fetched, Ports, Reach, Zone, store_url
 from gatekit.errors import MissingSecret
 from gatekit.gateway.shared import Shared, awaited
 from gatekit.stores import SystemStores
@@ -116,6 +118,21 @@ def _why(error: OSError | UnicodeDecodeError) -> str:
     return error.strerror or "unreadable" if isinstance(error, OSError) else "it is not UTF-8"
 
 
+def system_zone(name: str) -> Zone:
+    """`Zones` from the system's database, or that of the package `tzdata` where it has none."""
+    try:
+        zone = ZoneInfo(name)
+    except (ZoneInfoNotFoundError, OSError, ValueError):
+        # A name that is a folder of the database is an OSError.
+        raise ValueError(f"there is no time zone {name!r} in this system's database") from None
+
+    def ahead(moment: float) -> float:
+        offset = datetime.fromtimestamp(moment, zone).utcoffset()
+        return 0.0 if offset is None else offset.total_seconds()
+
+    return ahead
+
+
 def system_ports(*, events: Events | None = None, cells: Cells | None = None) -> Ports:
     """Ports for production: real time and randomness, fetching from public addresses, in-memory state, locks that
     threads may contend for. All of them serve event loops and the threads of a WSGI server alike."""
@@ -127,6 +144,7 @@ def system_ports(*, events: Events | None = None, cells: Cells | None = None) ->
         once=Shared(),
         disk=StateDirectory.found(),
         secrets=system_secret,
+        zones=system_zone,
         development=os.environ.get("GATEKIT_DEVELOPMENT") == "1",
         events=events,
         cells=cells,

@@ -165,7 +165,8 @@ class RedisRevocations:
 
     async def _wait_for_list(self) -> None:
         await self._load()
-        if not await self._gate.wait(LOAD_SECONDS) and not self._gate.is_open:
+        arrived = await self._gate.wait(LOAD_SECONDS)
+        if not arrived:
             _log.warning(
                 "%s has not been read within %g s; requests are served with the %d revocations that are known",
                 self._server.shown, LOAD_SECONDS, len(self._kept.list),

@@ -9,7 +9,19 @@ import pytest
 from tests.core.certificates import made as certificate
 from tests.policies.authn.jwt_scene import ISSUER, KEYS, NOW, made
 
-from gatekit import ApiKey, Authn, CertificateCaller, Cluster, ConfigRefused, Gateway, Route, all_of, api_keys, jwt, mtls
+from gatekit import (
+    ApiKey,
+    Authn,
+    CertificateCaller,
+    Cluster,
+    ConfigRefused,
+    Gateway,
+    Route,
+    all_of,
+    api_keys,
+    jwt,
+    mtls,
+)
 from gatekit.core.exchange import Exchange
 from gatekit.core.policy import Job, ValidationError
 from gatekit.core.ports import Ports

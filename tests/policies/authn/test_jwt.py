@@ -6,12 +6,25 @@ from typing import Any
 
 import pytest
 from tests.policies.authn.jose_vectors import EVERY, compact, jwk, signer
-from tests.policies.authn.jwt_scene import CLAIMS, ISSUER, KEYS, NOW, HeldKeys, answer, bound, made, parsed, reason
+from tests.policies.authn.jwt_scene import (
+    CLAIMS,
+    ISSUER,
+    KEYS,
+    NOW,
+    HeldKeys,
+    answer,
+    bound,
+    made,
+    parsed,
+    reason,
+    spec,
+)
 
 from gatekit.core.identity import Identity
 from gatekit.core.verdict import Reply
 from gatekit.policies.authn.jose_keys import KeySet, read_key_set
 from gatekit.policies.authn.method import Verified
+from gatekit.testing import FakeFetch, test_ports
 
 # Good tokens.
 
@@ -50,6 +63,28 @@ def test_keys_that_come_later_do_as_well() -> None:
     assert isinstance(answer(bound(keys=keys), made()), Verified)
     assert reason(bound(keys=keys), made(header={"kid": "x"})) == "authn.unknown_key"
     assert keys.asked == [("e", "ES256"), ("x", "ES256")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "url"),
+    [
+        ({"jwks_url": "https://keys.test/jwks"}, "https://keys.test/jwks"),
+        ({"discovery": True}, "https://issuer.test/jwks"),
+    ],
+    ids=["jwks_url", "discovery"],
+)
+def test_published_keys_are_fetched_with_the_first_token_and_then_known(fields: dict[str, Any], url: str) -> None:
+    metadata = {"issuer": ISSUER, "jwks_uri": "https://issuer.test/jwks"}
+    fetch = FakeFetch().answer(f"{ISSUER}/.well-known/openid-configuration", json=metadata).answer(url, json=KEYS)
+    method = spec(jwks=..., **fields).bind_tokens(test_ports(fetch=fetch), "gateway", lambda who: [])
+    assert not isinstance(method.verify(parsed(made(exp=1))), Verified)
+    assert fetch.calls == []
+    assert isinstance(answer(method, made()), Verified)
+    assert [call.url for call in fetch.calls][-1] == url
+    asked = len(fetch.calls)
+    assert isinstance(method.verify(parsed(made("RS256"))), Verified)
+    assert len(fetch.calls) == asked
+    assert len(list(method.jobs())) == 1
 
 
 def test_it_is_503_and_not_401_when_no_keys_can_be_had() -> None:

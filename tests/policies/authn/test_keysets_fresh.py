@@ -7,9 +7,9 @@ import logging
 import pytest
 from tests.policies.authn.keysets_scene import URL, Background, Scene, apart, ask, jwks, plain, refresh, status
 
+from gatekit.core.events import KeySetRefreshed, KeySetStale
 from gatekit.errors import StoreUnavailable
 from gatekit.policies.authn.keyset_state import lifetime
-from gatekit.policies.authn.keysets import KeySetRefreshed, KeySetStale
 from gatekit.testing import FixedRandom
 
 DAY = 86_400.0

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.policies.authn.keysets_scene import Background, Scene, ask, jwks, plain, status
 
+from gatekit.core.events import KeySetRefreshed, KeySetStale
 from gatekit.core.ports import Fetched
 from gatekit.errors import StoreUnavailable
 from gatekit.policies.authn.keyset_state import KeyState
-from gatekit.policies.authn.keysets import KeySetRefreshed, KeySetStale
 from gatekit.testing.fakes import FakeDisk
 
 KIDS = [f"k{index}" for index in range(5)]

@@ -15,12 +15,13 @@ from tests.policies.authn.keysets_scene import (
     refresh,
 )
 
+from gatekit.core.events import KeySetRefreshed
 from gatekit.core.exchange import Exchange
 from gatekit.core.policy import Spec
 from gatekit.core.ports import Ports, Reach
 from gatekit.core.verdict import Reply
 from gatekit.errors import StoreUnavailable
-from gatekit.policies.authn.keysets import KeySetRefreshed, KeySource, RemoteKeys
+from gatekit.policies.authn.keysets import KeySource, RemoteKeys
 from gatekit.testing import Suspensions, never_suspends, request, run, test_ports
 
 # -- who shares what

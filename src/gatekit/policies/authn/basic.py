@@ -278,7 +278,7 @@ class BoundBasic:
         if pair is None:
             return self._invalid
         if not self._may_try(now):
-            return unavailable(exchange, "authn.busy", "Too many passwords are being tried.")
+            return unavailable("authn.busy", "Too many passwords are being tried.")
         name, password = pair
         user = self._known.get(name)
         # For a name that nobody has, somebody else's hash does the work: always the same one for that name.

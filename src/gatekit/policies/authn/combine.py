@@ -29,7 +29,8 @@ def bind_methods(
         if not isinstance(method, TokenPlace):
             bound.append(method.bind_to(ports, realm, headers))
         elif method.place in places:
-            group = places.pop(method.place)
+            # What takes tokens of any issuer takes those that nobody else did.
+            group = sorted(places.pop(method.place), key=lambda one: getattr(one, "unchecked_issuer", False))
             bound.append(Bearer(group, [one.bind_tokens(ports, realm, headers) for one in group], ports, realm))
     return tuple(bound)
 

@@ -98,10 +98,10 @@ class BoundIntrospection:
             return self._refusals["authn.inactive_token"]
         wait = self._retry_after
         if told is Told.BUSY:
-            return unavailable(None, "authn.introspection_busy", "Too many tokens are being looked up.", ceil(wait))
+            return unavailable("authn.introspection_busy", "Too many tokens are being looked up.", ceil(wait))
         wait = max(wait, self._asker.rest(self._clock.monotonic()))
         detail = "Whether the token is good cannot be found out at the moment."
-        return unavailable(None, "authn.introspection_unavailable", detail, ceil(wait))
+        return unavailable("authn.introspection_unavailable", detail, ceil(wait))
 
     def _verified(self, members: Mapping[str, Any], now: float) -> Verified:
         """The caller whom the answer tells of. Raises Objection."""

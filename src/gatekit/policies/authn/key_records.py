@@ -143,7 +143,7 @@ class StoredKeys:
 
     def _unknown(self, exchange: Exchange) -> Reply:
         detail = "Whether the API key is good cannot be told now."
-        return unavailable(exchange, "authn.keys_unavailable", detail, RETRY)
+        return unavailable("authn.keys_unavailable", detail, RETRY)
 
     def _count(self, prefix: str, change: int) -> None:
         """How many requests wait for that key."""

@@ -14,12 +14,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from math import inf
 from typing import Final, Protocol
 
-from gatekit.core.events import Event
+from gatekit.core.events import KeySetRefreshed, KeySetStale
 from gatekit.core.policy import Job
 from gatekit.core.ports import Disk, Fetched, Ports
 from gatekit.errors import StoreUnavailable
@@ -283,25 +282,4 @@ def _words(error: Exception) -> str:
     return _SECRETS.sub("", str(error))[:_LONGEST_WORDS]
 
 
-@dataclass(frozen=True, slots=True)
-class KeySetRefreshed(Event):
-    """A key set was fetched and holds so many keys. `changed` is whether it is another document than before."""
-
-    url: str
-    keys: int
-    changed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class KeySetStale(Event):
-    """A key set could not be refreshed in time, for the reason `why`; once for each outage.
-
-    Its keys are `age` seconds old and used all the same; None where there are none, and tokens cannot be verified.
-    """
-
-    url: str
-    age: float | None
-    why: str
-
-
-__all__ = ["FixedKeys", "KeySetRefreshed", "KeySetStale", "KeySource", "Keys", "RemoteKeys"]
+__all__ = ["FixedKeys", "KeySource", "Keys", "RemoteKeys"]

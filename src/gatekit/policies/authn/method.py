@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from gatekit.core.exchange import Exchange
 from gatekit.core.headers import RawHeaders
 from gatekit.core.identity import Identity
-from gatekit.core.outcome import Fault
 from gatekit.core.policy import Job
 from gatekit.core.ports import Ports
 from gatekit.core.verdict import Reply
@@ -89,10 +88,8 @@ def refusal(reason: str, detail: str, challenge: str) -> Reply:
     return Reply(401, reason, detail, headers=[("www-authenticate", challenge)])
 
 
-def unavailable(exchange: Exchange | None, reason: str, detail: str, retry_after: float = 1.0) -> Reply:
-    """A 503: whether the credential is good cannot be told now, and that is not the caller's fault."""
-    if exchange is not None:
-        exchange.fault = Fault.GATEWAY
+def unavailable(reason: str, detail: str, retry_after: float = 1.0) -> Reply:
+    """A 503: whether the credential is good cannot be told now."""
     return Reply(503, reason, detail, headers=[("retry-after", str(max(1, round(retry_after))))])
 
 

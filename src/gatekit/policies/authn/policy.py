@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gatekit.core.exchange import Exchange
 from gatekit.core.headers import RawHeaders, encode_name, encode_value, fold
 from gatekit.core.identity import ANONYMOUS, Identity
+from gatekit.core.outcome import Fault
 from gatekit.core.policy import Job
 from gatekit.core.ports import Ports
 from gatekit.core.verdict import Reply
@@ -49,7 +50,7 @@ class AuthnPolicy:
                 if isinstance(found, Verified):
                     return self._admitted(exchange, found)
                 if isinstance(found, Reply):
-                    return found
+                    return _refused(exchange, found)
                 return self._later(exchange, found)
         if not self._optional:
             return self._missing
@@ -71,7 +72,7 @@ class AuthnPolicy:
     async def _later(self, exchange: Exchange, pending: Awaitable[Answer]) -> Reply | None:
         found = await pending
         if isinstance(found, Reply):
-            return found
+            return _refused(exchange, found)
         decided = self._admitted(exchange, found)
         return decided if decided is None or isinstance(decided, Reply) else await decided
 
@@ -119,3 +120,10 @@ class AuthnPolicy:
             if value:
                 out.append((name, encode_value(value.encode("utf-8"))))
         return out
+
+
+def _refused(exchange: Exchange, reply: Reply) -> Reply:
+    if reply.status >= 500:
+        # Nobody can tell whether the credential is good: not the caller's fault.
+        exchange.fault = Fault.GATEWAY
+    return reply

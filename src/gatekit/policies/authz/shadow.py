@@ -80,7 +80,7 @@ class Candidate:
     """One candidate at work, over the rules in force. Rules that it takes over from them (None) are not looked at again:
     what the decision in force says of them is enough, and nobody is asked twice."""
 
-    __slots__ = ("_allow", "_deny", "_live", "_rest", "name", "rules", "tally")
+    __slots__ = ("_allow", "_denies_as_live", "_deny", "_rest", "name", "rules", "tally")
 
     def __init__(
         self,
@@ -97,7 +97,8 @@ class Candidate:
         allows = live.allow if allow is None else allow
         self.rules = RuleSet(allows, live.deny if deny is None else deny, public=public)
         self._allow = None if allow is None else RuleSet(allow, (), public=public).known
-        self._deny = None if deny is None else RuleSet((), deny, public=True).known
+        self._deny = RuleSet((), deny, public=True).known if deny else None
+        self._denies_as_live = deny is None
         rest = RuleSet(allows, (), public=public)
         self._rest = None if any(rule.part.asks for rule in allows) else rest.known
 
@@ -107,7 +108,7 @@ class Candidate:
             denied = self._deny(exchange)
             if not denied.allowed:
                 return denied
-        elif live.side == "deny":
+        elif self._denies_as_live and live.side == "deny":
             return live
         if self._allow is not None:
             return self._allow(exchange)
