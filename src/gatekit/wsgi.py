@@ -38,6 +38,7 @@ class Policies:
         *specs: Spec,
         trusted_proxies: Sequence[str] = (),
         client_ip_header: str | None = None,
+        client_cert_header: str | None = None,
         allow: Sequence[str] = (),
         max_headers: int = 100,
         max_header_bytes: int = 32 * 1024,
@@ -49,7 +50,7 @@ class Policies:
     ) -> None:
         wrapped(app, self, "wsgi")
         self.options = StackOptions(
-            tuple(trusted_proxies), client_ip_header, tuple(allow), max_headers, max_header_bytes, max_target,
+            tuple(trusted_proxies), client_ip_header, client_cert_header, tuple(allow), max_headers, max_header_bytes, max_target,
             merge_slashes, max_body, error_shape, ports,
         )  # fmt: skip
         self.specs: tuple[Spec, ...] = tuple(specs)

@@ -57,7 +57,7 @@ def compile_config(
     site.refuse_if_broken(warnings)
     door = Door(
         ports.random,
-        trust=Trust(config.trusted_proxies, config.client_ip_header),
+        trust=Trust(config.trusted_proxies, config.client_ip_header, config.client_cert_header),
         max_headers=config.max_headers,
         max_header_bytes=config.max_header_bytes,
         max_target=config.max_target,

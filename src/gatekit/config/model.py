@@ -188,6 +188,11 @@ class GatewayConfig(Model):
     """The header in which the trusted proxies tell the client's address, in place of X-Forwarded-For: `cf-connecting-ip`.
     It is removed from what anybody else sends. Where a trusted proxy does not send it once with one address, the proxy
     itself counts as the client."""
+    client_cert_header: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """The header in which the trusted proxies tell the client's certificate, which they must have verified:
+    `x-forwarded-client-cert` (Envoy), `client-cert` (RFC 9440), `x-ssl-client-cert` or `ssl-client-cert` (PEM in
+    percent-encoding, with `…-verify: SUCCESS` beside it). None by default: then certificates are known only from the
+    server's own TLS. From anybody else, and in any other of these headers, nothing is believed."""
     max_headers: Annotated[int, Field(ge=1, le=10_000)] = 100
     """The most header lines of a request; more are answered with 431."""
     max_header_bytes: Annotated[int, Field(ge=256, le=1 << 20)] = 32 * 1024
@@ -229,6 +234,14 @@ class GatewayConfig(Model):
         if header is None or "trusted_proxies" not in info.data:
             return header
         Trust(info.data["trusted_proxies"], header)
+        return header.lower()
+
+    @field_validator("client_cert_header", mode="after")
+    @classmethod
+    def _tells_a_certificate(cls, header: str | None, info: ValidationInfo) -> str | None:
+        if header is None or "trusted_proxies" not in info.data:
+            return header
+        Trust(info.data["trusted_proxies"], None, header)
         return header.lower()
 
     @property

@@ -67,7 +67,7 @@ def certificate_of(exchange: Exchange) -> Certificate | None:
         root = root.parent
     trust = exchange.door.trust
     if trust.trusts(root.peer):
-        header = getattr(trust, "certificate_header", None)
+        header = trust.certificate_header
         if header is None or root.scope.get("SERVER_SOFTWARE") in _BLENDS_SPELLINGS:
             return None
         # As they came: policies and the door may have changed the headers meanwhile.

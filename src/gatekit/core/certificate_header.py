@@ -124,6 +124,13 @@ def _base64(text: bytes) -> bytes | None:
         return None
 
 
+def is_of_certificate(folded: bytes) -> bool:
+    """Whether a header of that name, folded, tells of a certificate."""
+    return folded in (XFCC, CLIENT_CERT, b"client-cert-chain") or folded.startswith(
+        (b"x-ssl-", b"ssl-client-", b"x-forwarded-tls-")
+    )
+
+
 def certificate_header(name: str) -> bytes:
     """The name in lower case. Raises ValueError on a header in which no proxy tells of certificates in a form known here."""
     header = name.lower().encode("latin-1", "replace")

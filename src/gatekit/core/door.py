@@ -81,6 +81,9 @@ class Door:
                 # checks below are of the request as it came.
                 trust.settle(exchange.peer, headers)
             exchange.note_client()
+        if shape.told and exchange.parent is None:
+            # Of nested drivers the outermost: what it and its policies say is no client's word any more.
+            trust.sift(exchange.peer, headers)
         text = b"".join(map(_value_of, raw))
         if len(raw) > self.max_headers or len(text) + shape.size > self.max_header_bytes:
             return Reply(431, "door.headers_too_large", "The request has too many or too large headers.")

@@ -47,6 +47,17 @@ def fold(name: bytes) -> bytes:
     return name.lower().translate(_FOLDED)
 
 
+_TOLD_NAMES = frozenset({b"client-cert", b"client-cert-chain", b"forwarded", b"x-real-ip"})
+_TOLD_PREFIXES = (b"ssl-client-", b"x-forwarded-", b"x-ssl-")
+
+
+def is_told(name: bytes) -> bool:
+    """Whether only a trusted peer may send a header of that name, in whatever spelling: in it a proxy tells of a client
+    what nobody could tell of himself, his address, his certificate, or where he thinks that he is."""
+    folded = fold(name)
+    return folded in _TOLD_NAMES or folded.startswith(_TOLD_PREFIXES)
+
+
 def is_length(value: bytes) -> bool:
     """Whether it is a Content-Length that every reader takes for the same number: digits, and far from 2^63."""
     return value.isdigit() and len(value) <= 18
@@ -56,10 +67,11 @@ class Shape:
     """What the names of a request's headers tell by themselves. Clients repeat them, so it is worked out once.
 
     `good`: every name is a token; `size`: their bytes; `host`: the place of the one Host, -1 where there is none or more;
-    `lengths`: the places of Content-Length; `coded`: whether there is a Transfer-Encoding. `carried` is the forwarder's.
+    `lengths`: the places of Content-Length; `coded`: whether there is a Transfer-Encoding; `told`: whether any is one
+    that only a trusted peer may send. `carried` is the forwarder's.
     """
 
-    __slots__ = ("carried", "coded", "good", "host", "lengths", "size")
+    __slots__ = ("carried", "coded", "good", "host", "lengths", "size", "told")
 
     def __init__(self, names: tuple[bytes, ...]) -> None:
         self.good = all(map(_TOKEN.fullmatch, names))
@@ -67,6 +79,7 @@ class Shape:
         self.host = names.index(b"host") if names.count(b"host") == 1 else -1
         self.lengths = tuple(place for place, name in enumerate(names) if name == b"content-length")
         self.coded = b"transfer-encoding" in names
+        self.told = any(map(is_told, names))
         self.carried: tuple[tuple[int, ...], int] | None = None
 
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
-from gatekit.core.headers import Headers, RawHeaders, encode_name, fold
+from gatekit.core.certificate_header import CLIENT_CERT, VERIFIED_BY, certificate_header, is_of_certificate
+from gatekit.core.headers import Headers, RawHeaders, encode_name, fold, is_told
 
 Address = IPv4Address | IPv6Address
 
@@ -38,11 +39,12 @@ class Trust:
     """The networks whose forwarding headers are believed. Empty, the default, believes nobody.
 
     `header` is the one, in lower case, in which they tell the client's address; None for X-Forwarded-For.
+    `certificate_header` is the one in which they tell the client's certificate; None where they tell of none.
     """
 
-    __slots__ = ("_form", "_networks", "_unix", "any", "header")
+    __slots__ = ("_form", "_networks", "_unix", "any", "certificate_header", "header")
 
-    def __init__(self, networks: Iterable[str] = (), header: str | None = None) -> None:
+    def __init__(self, networks: Iterable[str] = (), header: str | None = None, certificate: str | None = None) -> None:
         """Raises ValueError on anything but CIDR networks, single addresses and `unix`, on a header that cannot tell an
         address, and on one that nobody is trusted to send."""
         names = tuple(networks)
@@ -56,6 +58,27 @@ class Trust:
                 f"{header} is believed from nobody: name the networks of the proxies that set it in trusted_proxies, for "
                 "from anybody else it would let clients choose their address"
             )
+
+        self.certificate_header = None if certificate is None else certificate_header(certificate)
+        if self.certificate_header is not None and not self.any:
+            raise ValueError(
+                f"{certificate} is believed from nobody: name the networks of the proxies that set it in trusted_proxies, "
+                "for from anybody else it would let clients choose whose certificate they have"
+            )
+
+    def sift(self, peer: str | None, headers: Headers) -> None:
+        """Take out what this peer may not tell: all that a proxy tells of a client where it is not trusted, and where it
+        is, of the headers with certificates those that it does not set: it passed them on as the client wrote them."""
+        own = self.certificate_header
+        if not self.trusts(peer):
+            kept = [pair for pair in headers.raw if not is_told(pair[0])]
+        elif own is None:
+            return
+        else:
+            its = {own, VERIFIED_BY.get(own, own), *((b"client-cert-chain",) if own == CLIENT_CERT else ())}
+            kept = [pair for pair in headers.raw if pair[0] in its or not is_of_certificate(fold(pair[0]))]
+        if len(kept) < len(headers.raw):
+            headers.raw = kept
 
     def trusts(self, peer: str | None) -> bool:
         """Whether that peer's forwarding headers are believed."""

@@ -34,6 +34,7 @@ class StackOptions:
 
     trusted_proxies: tuple[str, ...] = ()
     client_ip_header: str | None = None
+    client_cert_header: str | None = None
     allow: tuple[str, ...] = ()
     max_headers: int = 100
     max_header_bytes: int = 32 * 1024
@@ -53,7 +54,7 @@ class StackOptions:
             marks |= MARKS[name]
         return Door(
             ports.random,
-            trust=Trust(self.trusted_proxies, self.client_ip_header),
+            trust=Trust(self.trusted_proxies, self.client_ip_header, self.client_cert_header),
             max_headers=self.max_headers,
             max_header_bytes=self.max_header_bytes,
             max_target=self.max_target,

@@ -14,7 +14,7 @@ import re
 from typing import Final
 
 from gatekit.core.exchange import Exchange
-from gatekit.core.headers import RawHeaders, Shape, fold
+from gatekit.core.headers import RawHeaders, Shape, fold, is_told
 from gatekit.core.peers import unmapped
 from gatekit.core.verdict import is_grpc
 from gatekit.errors import UpstreamError
@@ -38,8 +38,6 @@ _PLAIN_CONNECTION: Final = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"
 _PASS, _DROP, _FORWARDING, _CONNECTION, _TE = range(5)
 _REMADE = frozenset({b"content-length", b"expect", b"host", b"x-request-id"})
 _WEBSOCKET = b"sec-websocket-"
-_FORWARDING_NAMES = frozenset({b"forwarded", b"via", b"x-real-ip"})
-_FORWARDING_PREFIXES = (b"x-forwarded-", b"x-ssl-")
 _KINDS_KEPT = 1024
 _CONTENT_IS_EXPECTED = frozenset({"PATCH", "POST", "PUT"})
 _NOT_IN_TRAILERS = HOP_BY_HOP | _REMADE | {b"authorization", b"content-encoding", b"content-type", b"set-cookie"}
@@ -249,7 +247,7 @@ def connection_names(values: list[bytes]) -> frozenset[bytes]:
 def _kind(name: bytes) -> int:
     """What becomes of a header of that name. Spellings that somebody could take for one of ours are dropped."""
     folded = fold(name)
-    forwarding = folded in _FORWARDING_NAMES or folded.startswith(_FORWARDING_PREFIXES)
+    forwarding = folded == b"via" or is_told(name)
     if folded != name:
         kind = _DROP if forwarding or folded in HOP_BY_HOP or folded in _REMADE else _PASS
     elif forwarding:

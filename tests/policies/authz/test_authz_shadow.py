@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 import pytest
@@ -270,3 +271,36 @@ def test_the_reply_is_that_of_the_policy_in_force() -> None:
     reply = decide(policy, request(identity=TOKEN))
     assert isinstance(reply, Reply)
     assert reply.headers == [(b"www-authenticate", b'Bearer error="insufficient_scope", scope="x"')]
+
+
+def calls(spec: Authz) -> int:
+    """How many Python calls one decision takes."""
+    policy, exchange = spec.bind(ports()), request(identity=TOKEN)
+    policy.decide(exchange)
+    count = 0
+
+    def counted(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(counted)
+    try:
+        policy.decide(exchange)
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize(
+    ("spec", "most"),
+    [
+        (Authz(public=True), 3),
+        (Authz(scopes=["a"]), 4),
+        (Authz(allow=[{"roles": "x"}, {"scopes": "a"}], deny=[{"methods": "PUT"}]), 6),
+        (Authz(scopes=["a"], shadow={"deny": [PUT]}), 11),
+        (Authz(scopes=["a"], shadow={"allow": [{"scopes": "a"}], "deny": []}), 11),
+    ],
+    ids=["public", "a scope", "three rules", "a candidate to deny", "a candidate"],
+)
+def test_az4_a_decision_and_a_candidate_take_few_calls(spec: Authz, most: int) -> None:
+    assert calls(spec) <= most

@@ -10,21 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatekit.core.ports import Ports
+from gatekit.core.ports import Ports, Zone
 from gatekit.policies.authz import Authz
-from gatekit.policies.authz.windows import Zone, days_since_1970, moment, window, zone_of
+from gatekit.policies.authz.windows import days_since_1970, moment, window, zone_of
 from gatekit.testing import ManualClock, decide, request
 
 ZURICH, LORD_HOWE = ZoneInfo("Europe/Zurich"), ZoneInfo("Australia/Lord_Howe")
 
 
-class ZonedPorts(Ports):
-    """Ports with the time zones of the standard library."""
-
-    def zones(self, name: str) -> Zone:
-        if name not in ("Europe/Zurich", "Australia/Lord_Howe"):
-            raise ValueError(f"there is no time zone {name}")
-        return offset_of(ZoneInfo(name))
+def zones(name: str) -> Zone:
+    """The time zones of the standard library."""
+    if name not in ("Europe/Zurich", "Australia/Lord_Howe"):
+        raise ValueError(f"there is no time zone {name}")
+    return offset_of(ZoneInfo(name))
 
 
 def offset_of(zone: ZoneInfo) -> Zone:
@@ -41,7 +39,7 @@ def at(text: str, zone: Any = UTC) -> float:
 
 
 def open_at(spec: Authz, now: float) -> bool:
-    return decide(spec.bind(ZonedPorts(clock=ManualClock(wall=now))), request()) is None
+    return decide(spec.bind(Ports(clock=ManualClock(wall=now), zones=zones)), request()) is None
 
 
 @given(st.dates(date(1970, 1, 1), date(9999, 12, 30)))
@@ -142,7 +140,7 @@ def test_what_is_no_moment_is_refused(text: str) -> None:
 )
 def test_a_moment_is_an_instant(text: str, utc: str) -> None:
     found = moment(text)
-    assert found.instant(zone_of(ZonedPorts(), found.zone)) == at(utc)
+    assert found.instant(zone_of(Ports(zones=zones), found.zone)) == at(utc)
     spec = Authz(since=text)
     assert open_at(spec, at(utc))
     assert not open_at(spec, at(utc) - 1)
@@ -169,7 +167,7 @@ def test_a_zone_that_nobody_can_look_up_is_refused_when_it_is_bound() -> None:
     with pytest.raises(ValueError, match=r"the time zone Europe/Zurich cannot be looked up here: write UTC"):
         Authz(hours="08:00-18:00 Europe/Zurich").bind(clock=ManualClock())
     with pytest.raises(ValueError, match="there is no time zone Europe/Zuric"):
-        Authz(until="2026-01-01 Europe/Zuric").bind(ZonedPorts(clock=ManualClock()))
+        Authz(until="2026-01-01 Europe/Zuric").bind(Ports(clock=ManualClock(), zones=zones))
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("UTC", 0), ("+01:00", 3600), ("-03:30", -12_600)])

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from gatekit.core.exchange import Exchange
 from gatekit.core.identity import Identity
 from gatekit.core.ports import Ports
+from gatekit.core.units import Seconds
 from gatekit.core.verdict import Reply
 from gatekit.mechanisms.recent import RecentCache
 from gatekit.policies.authn.keys import Plain, Role, Scope
@@ -138,7 +139,7 @@ class Basic(BaseModel):
     checks: int = Field(default=10, ge=1, le=1000)
     """How many passwords are tried in a second in this process; the next is answered 503. One costs up to 50 ms, in which
     nothing else is done."""
-    cache: float = Field(default=GOOD_FOR, ge=0, le=GOOD_FOR)
+    cache: Seconds = Field(default=GOOD_FOR, ge=0, le=GOOD_FOR)
     """For how many seconds a good credential is believed without another try. 0 tries every request's."""
     max_length: int = Field(default=1024, ge=16, le=8192)
     """The longest credential, in bytes as it is sent. A longer one is wrong without being tried."""

@@ -88,8 +88,7 @@ class BoundJwt:
         self._claims = ClaimMap(spec.claims)
         challenge = f'{spec.scheme or "Bearer"} realm="{realm}", error="invalid_token"'
         self._replies = {reason: refusal(reason, detail, challenge) for reason, detail in _DETAILS.items()}
-        self._unavailable = unavailable("authn.keys_unavailable", "Whether the token is good cannot be told now.", 5.0
-        )
+        self._unavailable = unavailable("authn.keys_unavailable", "Whether the token is good cannot be told now.", 5.0)
 
     def takes(self, token: Token) -> bool:
         """Whether it is a JWS that names this issuer. One that cannot be read is nobody's, and refused here."""

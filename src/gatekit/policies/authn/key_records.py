@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager
 from math import inf
 from typing import Any, Final, NamedTuple, Protocol, cast
 
-from gatekit.core.exchange import Exchange
 from gatekit.core.policy import Job
 from gatekit.core.ports import ApiKeyRecords, Ports, store_url
 from gatekit.core.verdict import Reply
@@ -93,7 +92,7 @@ class StoredKeys:
         # What `read` made of a record, as long as the record is the same object.
         self._taken: RecentCache[str, tuple[Mapping[str, Any], Known | None]] = RecentCache(MAX_KEPT)
 
-    def find(self, exchange: Exchange, prefix: str) -> Found | Awaitable[Found]:
+    def find(self, prefix: str) -> Found | Awaitable[Found]:
         """The key that begins with that prefix; told at once where it is known."""
         seen, now = self._seen, self._clock.monotonic()
         if self._at_once is not None:
@@ -101,15 +100,15 @@ class StoredKeys:
                 return self._known(prefix, self._at_once(prefix))
             except StoreUnavailable:
                 # It may be read now, and then once for all who wait.
-                return self._unknown(exchange) if now < seen.down_until else self._ask(exchange, prefix, None)
+                return self._unknown() if now < seen.down_until else self._ask(prefix, None)
         record, fresh = seen.found.get(prefix, now) or (None, -inf)
         if now < fresh:
             return self._known(prefix, record)
         if record is None and seen.absent.get(prefix, now):
             return None
         if now < seen.down_until or (len(seen.under_way) >= MAX_ASKING and prefix not in seen.under_way):
-            return self._without_store(exchange, prefix, record)
-        return self._ask(exchange, prefix, record)
+            return self._without_store(prefix, record)
+        return self._ask(prefix, record)
 
     def jobs(self) -> list[Job]:
         return jobs_within((self._records,))
@@ -119,7 +118,7 @@ class StoredKeys:
         store: Mapping[str, Any] = getattr(self._records, "status", dict)()
         return {**store, "asking": len(seen.under_way), "down": self._clock.monotonic() < seen.down_until}
 
-    async def _ask(self, exchange: Exchange, prefix: str, record: Mapping[str, Any] | None) -> Found:
+    async def _ask(self, prefix: str, record: Mapping[str, Any] | None) -> Found:
         """Ask the store; `record` is what it said last, where that is not too long ago."""
         seen = self._seen
         self._count(prefix, 1)
@@ -127,7 +126,7 @@ class StoredKeys:
             found = await self._once(("api_keys", self._url, prefix), lambda: self._records.find(prefix))
         except StoreUnavailable:
             seen.down_until = self._clock.monotonic() + RETRY
-            return self._without_store(exchange, prefix, record)
+            return self._without_store(prefix, record)
         finally:
             self._count(prefix, -1)
         now = self._clock.monotonic()
@@ -138,10 +137,10 @@ class StoredKeys:
             seen.found.put(prefix, (found, now + FRESH), now, self._stale)
         return self._known(prefix, found)
 
-    def _without_store(self, exchange: Exchange, prefix: str, record: Mapping[str, Any] | None) -> Found:
-        return self._unknown(exchange) if record is None else self._known(prefix, record)
+    def _without_store(self, prefix: str, record: Mapping[str, Any] | None) -> Found:
+        return self._unknown() if record is None else self._known(prefix, record)
 
-    def _unknown(self, exchange: Exchange) -> Reply:
+    def _unknown(self) -> Reply:
         detail = "Whether the API key is good cannot be told now."
         return unavailable("authn.keys_unavailable", detail, RETRY)
 

@@ -23,6 +23,7 @@ from gatekit.core.headers import encode_name, fold
 from gatekit.core.identity import Identity
 from gatekit.core.policy import Job
 from gatekit.core.ports import Ports
+from gatekit.core.units import Seconds
 from gatekit.core.verdict import Reply
 from gatekit.policies.authn.key_hash import KeyHash, prefix_of, read_hash
 from gatekit.policies.authn.key_records import Found, Known, StoredKeys
@@ -40,7 +41,7 @@ _NOBODY: Final = KeyHash("", bytes(16), bytes(32))
 Plain = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=256)]
 Scope = Annotated[str, StringConstraints(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$", max_length=256)]
 Role = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f,]+$", max_length=256)]
-Seconds = Annotated[float, Field(allow_inf_nan=False)]
+Moment = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class ApiKey(BaseModel):
@@ -62,7 +63,7 @@ class ApiKey(BaseModel):
     """What the key may be used for (RFC 6749 section 3.3)."""
     roles: frozenset[Role] = frozenset()
     """What the caller is."""
-    expires: Seconds | AwareDatetime | None = None
+    expires: Moment | AwareDatetime | None = None
     """When it ends: RFC 3339 text with its offset (`2030-01-01T00:00:00Z`), or seconds since the Unix epoch."""
     disabled: bool = False
     """Whether it is refused although it is right."""
@@ -137,7 +138,7 @@ class ApiKeys(BaseModel):
     source: str | None = Field(default=None, min_length=1, max_length=2048, repr=False)
     """A store that has further keys, as a URL: `file:///etc/gatekit/keys.yaml`, `redis://host:6379/0`; or `env:NAME` or
     `file:/path` that hold one."""
-    stale: float = Field(default=STALE, ge=0, le=86400)
+    stale: Seconds = Field(default=STALE, ge=0, le=86400)
     """For how many seconds a key that was found goes on when the store does not answer any more."""
     header: str = "x-api-key"
     """The header that carries the key."""
@@ -302,7 +303,7 @@ class BoundKeys:
         known = self._salted.get(prefix)
         if known is not None or self._stored is None:
             return self._compared(known, prefix, key)
-        found = self._stored.find(exchange, prefix)
+        found = self._stored.find(prefix)
         if isinstance(found, (Known, Reply)) or found is None:
             return self._compared(found, prefix, key)
         return self._later(found, prefix, key)

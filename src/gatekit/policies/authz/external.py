@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from gatekit.core.headers import encode_name, fold
+from gatekit.core.networks import Networks
 from gatekit.core.ports import Ports
+from gatekit.core.units import Seconds
 from gatekit.policies.authz.external_call import BoundExternal
 from gatekit.policies.authz.external_wire import OWN_MEANING, Part, own_headers
-from gatekit.policies.authz.networks import network
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
@@ -44,7 +45,7 @@ class DecisionCache(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ttl: float = Field(gt=0, le=60)
+    ttl: Seconds = Field(gt=0, le=60)
     """Seconds, 60 at most: for so long a change of mind is not noticed."""
     entries: int = Field(default=10_000, ge=2, le=1_000_000)
     """How many answers are kept. Those used lately outlast the others."""
@@ -69,7 +70,7 @@ class External(BaseModel):
     """Where the authoriser is. With `envoy` it is a prefix: the path of the request is put after it."""
     style: Literal["opa", "envoy"] = "opa"
     """How it is asked."""
-    timeout: float = Field(default=0.2, gt=0, le=10)
+    timeout: Seconds = Field(default=0.2, gt=0, le=10)
     """Seconds until an answer must be there, a second attempt to connect included."""
     on_error: Literal["deny", "unavailable", "allow"] = "deny"
     """What happens where there is no answer that is understood: `deny` answers 403, `unavailable` 503. `allow` is
@@ -98,15 +99,10 @@ class External(BaseModel):
     need not be told should not be sent. Failures are never kept."""
     max_in_flight: int = Field(default=100, ge=1, le=10_000)
     """How many questions are under way at once. One more is a failure."""
-    networks: tuple[str, ...] = ()
+    networks: Networks = ()
     """Networks that may be connected to though they are not public, as in `10.0.0.0/8`; http is allowed then."""
     ca: str | None = None
     """The path of a PEM file with the authorities to be believed in place of the system's."""
-
-    @field_validator("networks")
-    @classmethod
-    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(network(one)) for one in value)
 
     @field_validator("headers", "upstream_headers", "client_headers")
     @classmethod

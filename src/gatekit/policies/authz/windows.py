@@ -7,13 +7,9 @@ Days are counted from 1 January 1970, a Thursday; the calendar is the Gregorian 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from gatekit.core.ports import Ports
-
-Zone = Callable[[float], float]
-"""By how many seconds local clocks are ahead of UTC at a moment, given in seconds since the Unix epoch."""
+from gatekit.core.ports import Ports, Zone
 
 DAY: Final = 86_400
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -142,7 +138,4 @@ def zone_of(ports: Ports, name: str) -> Zone:
     if offset is not None:
         ahead = (int(offset[2]) * 3600 + int(offset[3]) * 60) * (-1 if offset[1] == "-" else 1)
         return lambda _: ahead
-    zones: Callable[[str], Zone] | None = getattr(ports, "zones", None)
-    if zones is None:
-        raise ValueError(f"the time zone {name} cannot be looked up here: write UTC, or an offset such as +01:00")
-    return zones(name)
+    return ports.zones(name)
