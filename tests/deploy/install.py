@@ -24,7 +24,7 @@ def install(folder: Path) -> Path:
     dist, target = folder / "dist", folder / "gatekit"
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(dist), str(ROOT)]
     subprocess.run(pip, check=True)
-    (line,) = [rest for name, rest in instructions() if name == "RUN"]
+    line = next(rest for name, rest in instructions() if name == "RUN")
     subprocess.run(
         line.replace("/opt/gatekit", str(target)).replace("--find-links /dist", f"--find-links {dist}"),
         shell=True,

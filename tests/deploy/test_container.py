@@ -52,8 +52,15 @@ def test_it_is_not_root_and_sigterm_is_what_stops_it() -> None:
 
 
 def test_it_installs_this_version_with_the_servers() -> None:
-    (step,) = [rest for name, rest in instructions() if name == "RUN"]
+    step, _ = [rest for name, rest in instructions() if name == "RUN"]
     assert shlex.split(step)[-1] == f"gatekit-asgi[server]=={__version__}"
+
+
+def test_what_outlives_a_restart_has_a_folder_of_the_users_own() -> None:
+    _, made = [rest for name, rest in instructions() if name == "RUN"]
+    user, _, group = last("USER").partition(":")
+    assert shlex.split(made) == ["install", "-d", "-o", user, "-g", group, "-m", "0700", last("ENV").partition("=")[2]]
+    assert last("ENV").startswith("GATEKIT_STATE_DIR=")
 
 
 def test_its_ports_are_those_that_are_listened_on() -> None:

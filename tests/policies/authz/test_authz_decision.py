@@ -284,6 +284,7 @@ def test_a_policy_without_such_has_neither() -> None:
     policy = Authz(public=True).bind(clock=ManualClock())
     assert list(policy.jobs()) == []
     assert policy.status() == {"allow": ["public"], "deny": []}
+    assert Authz().bind(clock=ManualClock()).status() == {"allow": [], "deny": []}
 
 
 # -- AZ6: who is calling comes from identification, never from what a client writes

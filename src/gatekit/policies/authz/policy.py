@@ -15,7 +15,7 @@ from gatekit.core.verdict import Reply
 from gatekit.policies.authz.explained import decided, explained
 from gatekit.policies.authz.model import Rule
 from gatekit.policies.authz.rules import ANSWER
-from gatekit.policies.authz.ruleset import BoundRule, Decision, RuleSet
+from gatekit.policies.authz.ruleset import PUBLIC, BoundRule, Decision, RuleSet
 from gatekit.policies.authz.shadow import Candidate, Shadow, Tally
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class AuthzPolicy:
         """The rules in force, what was counted of the shadow policies, and what conditions from outside tell."""
         rules = self._rules
         found: dict[str, Any] = {
-            "allow": [rule.id for rule in rules.allow] or [rules.default.rule],
+            "allow": [PUBLIC] if rules.default.allowed else [rule.id for rule in rules.allow],
             "deny": [rule.id for rule in rules.deny],
         }
         if self._shadow is not None:
