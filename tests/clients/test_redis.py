@@ -272,6 +272,54 @@ def test_what_a_closed_loop_left_is_forgotten(valkey: Valkey) -> None:
     assert len(server._clients) == 0
 
 
+@pytest.mark.servers
+async def test_closing_goes_on_to_its_end_whoever_is_cancelled_meanwhile(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = RedisServer(valkey.url)
+    await server.ask("PING")
+    (client,) = server._clients.values()
+    begun, go_on, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    close = client.aclose
+
+    async def slow(close_connection_pool: bool) -> None:
+        begun.set()
+        await go_on.wait()
+        await close(close_connection_pool)
+        done.set()
+
+    monkeypatch.setattr(client, "aclose", slow)
+    closing = asyncio.create_task(server.aclose())
+    await begun.wait()
+    closing.cancel()
+    await asyncio.wait([closing], timeout=0.01)
+    assert not closing.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert done.is_set()
+
+
+@pytest.mark.servers
+async def test_closing_that_hangs_is_given_up(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = RedisServer(f"{valkey.url}?timeout=0.1")
+    await server.ask("PING")
+    (client,) = server._clients.values()
+    given_up = asyncio.Event()
+
+    async def hang(close_connection_pool: bool) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.set()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(client, "aclose", hang)
+        await server.aclose()
+    assert given_up.is_set()
+    await client.aclose(close_connection_pool=True)
+
+
 # -- a channel
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -135,9 +135,7 @@ class RedisServer:
         """Close what is open in the running loop."""
         client = self._clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
-            with suppress(Exception):
-                async with asyncio.timeout(self.timeout):
-                    await client.aclose(close_connection_pool=True)
+            await _to_the_end(client.aclose(close_connection_pool=True), self.timeout)
 
     def _client(self) -> Any:
         """The client of the running loop, a `redis.asyncio.Redis`: redis-py does not say what its commands return."""
@@ -238,6 +236,23 @@ class Listener:
         if found is not None:
             self.heard = asyncio.get_running_loop().time()
         return found
+
+
+async def _to_the_end(closing: Coroutine[Any, Any, None], timeout: float) -> None:
+    """Close, also where the caller is cancelled meanwhile: nobody else would. It takes `timeout` seconds at most."""
+    task = asyncio.get_running_loop().create_task(closing)
+    cancelled: asyncio.CancelledError | None = None
+    end = asyncio.get_running_loop().time() + timeout
+    while not task.done() and (left := end - asyncio.get_running_loop().time()) > 0:
+        try:
+            await asyncio.wait([task], timeout=left)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.cancel()
+    with suppress(Exception, asyncio.CancelledError):
+        await task
+    if cancelled is not None:
+        raise cancelled
 
 
 def _told(error: BaseException, bound: float) -> str:

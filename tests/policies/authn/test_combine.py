@@ -23,9 +23,11 @@ from gatekit import (
     mtls,
 )
 from gatekit.core.exchange import Exchange
+from gatekit.core.outcome import Fault
 from gatekit.core.policy import Job, ValidationError
 from gatekit.core.ports import Ports
 from gatekit.core.verdict import Reply
+from gatekit.errors import StoreUnavailable
 from gatekit.policies.authn import introspection
 from gatekit.testing import FakeFetch, FakeRevocations, FakeStores, ManualClock, call, decide, request, test_ports
 from gatekit.testing.policies import step
@@ -33,6 +35,9 @@ from gatekit.testing.policies import step
 KEY = "a-key-of-at-least-sixteen-characters"
 KEYED = api_keys({"reports": ApiKey(secret=KEY, tenant="acme")})
 TOKENS = jwt(issuer=ISSUER, audience="shop", jwks=KEYS)
+OPAQUE = introspection(
+    url="https://as.test/introspect", audience="shop", client_id="gw", client_secret="a-secret-of-the-gateway"
+)
 CERTIFICATE = certificate(dns=("orders.example",))
 HOLDERS = mtls({"dns:orders.example": CertificateCaller(tenant="acme")})
 
@@ -95,6 +100,26 @@ def test_every_credential_is_taken_out_whichever_was_used() -> None:
     assert exchange.headers.get_all("x-user") == ["reports"]
 
 
+@pytest.mark.parametrize("later", [False, True], ids=["known at once", "after asking"])
+def test_where_nobody_can_tell_it_is_503_and_not_the_callers_fault(later: bool) -> None:
+    fetch = FakeFetch().answer("https://as.test/introspect", error=StoreUnavailable("down"))
+    policy = Authn(OPAQUE).bind(ports(fetch=fetch))
+    for _ in range(1 if later else 6):
+        exchange = exchange_of(token="opaque")
+        reply = decide(policy, exchange)
+    assert reply is not None
+    assert (reply.status, exchange.fault) == (503, Fault.GATEWAY)
+    assert exchange.identity is None
+    assert [name for name, _ in reply.headers] == [b"retry-after"]
+
+
+def test_what_takes_any_issuer_takes_what_nobody_else_did() -> None:
+    anybody = jwt(unchecked_issuer=True, unchecked_audience=True, jwks=KEYS)
+    policy = Authn(anybody, TOKENS).bind(ports())
+    assert asked(policy, exchange_of(token=made(aud="other"))) == "authn.wrong_audience"
+    assert asked(policy, exchange_of(token=made(iss="https://other.test", aud="other"))) == "ann"
+
+
 # -- all of them
 
 
@@ -116,14 +141,8 @@ def test_where_its_first_finds_nothing_the_next_way_in_is_tried() -> None:
 
 @pytest.mark.parametrize("last", [False, True], ids=["asked first", "asked last"])
 def test_all_of_them_where_one_has_to_be_asked_about(last: bool) -> None:
-    class Waiting(FakeFetch):
-        pass
-
-    fetch = Waiting().answer("https://as.test/introspect", json={"active": True, "sub": "bob", "aud": "shop"})
-    opaque = introspection(
-        url="https://as.test/introspect", audience="shop", client_id="gw", client_secret="a-secret-of-the-gateway"
-    )
-    methods = (KEYED, opaque) if last else (opaque, KEYED)
+    fetch = FakeFetch().answer("https://as.test/introspect", json={"active": True, "sub": "bob", "aud": "shop"})
+    methods = (KEYED, OPAQUE) if last else (OPAQUE, KEYED)
     policy = Authn(all_of(*methods)).bind(ports(fetch=fetch))
     assert asked(policy, exchange_of(token="opaque", key=KEY)) == ("bob" if last else "reports")
     assert asked(policy, exchange_of(token="opaque2")) == ("authn.missing_key" if last else "authn.missing_token")

@@ -94,7 +94,6 @@ def test_the_answer_is_a_problem_document_that_tells_nothing() -> None:
         (Authz(public=True, deny=[{"methods": "GET"}, {"authenticated": False}]), 403),
         (Authz(public=True, deny=[{"methods": "PUT"}, {"authenticated": False}]), 401),
     ],
-    ids=str,
 )
 @pytest.mark.parametrize("nobody", [ANONYMOUS, None], ids=["anonymous", "unseen"])
 def test_nobody_is_told_to_log_in_where_that_may_help(spec: Authz, status: int, nobody: Identity | None) -> None:
@@ -134,7 +133,6 @@ def test_the_challenge_can_be_another() -> None:
         (Authz(scopes=["a"], holds=lambda exchange: 1 // 0 == 1), None),
         (Authz(scopes=["orders:read"], deny=[{"methods": "GET"}]), None),
     ],
-    ids=str,
 )
 def test_a_token_is_told_the_scopes_that_are_all_it_lacks(spec: Authz, scope: str | None) -> None:
     reply, _ = answered(spec)

@@ -93,7 +93,6 @@ def test_az5_explain_tells_the_rule_and_what_spoke_against_the_others() -> None:
         ({"certificate": {"dns": "x"}}, {}, "there is no client certificate"),
         ({"certificate": {"present": True}}, {}, "it is not so that there is a client certificate"),
     ],
-    ids=str,
 )  # fmt: skip
 def test_explain_says_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, condition: dict[str, Any], given: dict[str, Any], why: str

@@ -86,7 +86,6 @@ PUT = {"methods": "PUT"}
         ({"allow": [CLERKS]}, {"allow": [ALL], "deny": [PUT]}, "GET", None),
         ({"allow": [{"roles": "x"}], "deny": [PUT]}, {"allow": [ALL], "deny": []}, "PUT", "would_allow:allow[0]"),
     ],
-    ids=str,
 )
 def test_what_a_candidate_does_not_say_is_as_it_is_in_force(
     live: dict[str, Any], candidate: dict[str, Any], method: str, expected: str | None

@@ -205,7 +205,6 @@ class Silent:
         (Authz(holds=Silent()), True),
         (Authz(external={"url": "https://authoriser.example/decide"}), False),
     ],
-    ids=str,
 )
 def test_it_comes_after_identification_where_a_rule_asks_who_calls(spec: Authz, needs: bool) -> None:
     assert (IDENTITY in spec.placement().requires) is needs
@@ -242,7 +241,6 @@ CLERK = Rule(id="x", roles=["clerk"])
         (Authz(), "GET", "gateway.allow[0]"),
         (Authz(allow=[CLERK]), "GET", "x"),
     ],
-    ids=str,
 )
 def test_a_route_allows_in_place_of_the_gateway_and_both_deny(route: Authz, method: str, rule: str) -> None:
     both = route.over(GATEWAY)
@@ -317,7 +315,6 @@ def test_the_candidates_of_both_are_what_they_would_be_in_force() -> None:
         (Authz(allow=[{"roles": "a", "methods": "PUT"}], deny=[{"methods": "PUT"}]),
          "the rule allow[0] never allows: whenever it holds deny[0] denies; take one of them out"),
     ],
-    ids=str,
 )  # fmt: skip
 def test_az1_a_validator_is_told_what_is_doubtful(spec: Authz, remark: str) -> None:
     (found,) = spec.remarks()
@@ -335,7 +332,6 @@ def test_az1_a_validator_is_told_what_is_doubtful(spec: Authz, remark: str) -> N
         ),
         Authz(roles=["a"], deny=[{"roles": "b", "methods": "PUT"}]),
     ],
-    ids=str,
 )
 def test_what_is_plain_needs_no_remark(spec: Authz) -> None:
     assert spec.remarks() == []
