@@ -164,7 +164,7 @@ def twenty() -> Authz:
         Rule(id="writes", methods=["DELETE"], roles="guest"),
     ]  # fmt: skip
     allow = [Rule(id=f"team-{number}", roles=f"team-{number}", scopes=f"team-{number}:read") for number in range(16)]
-    return Authz(deny=deny, allow=[*allow, Rule(id="readers", scopes=SCOPE, tenants={"param": "tenant"})])  # type: ignore[arg-type]
+    return Authz(deny=deny, allow=[*allow, Rule(id="readers", scopes=SCOPE, tenants={"param": "tenant"})])
 
 
 def rules(amount: Amount) -> list[str]:
@@ -180,7 +180,7 @@ def rules(amount: Amount) -> list[str]:
         "scopes": Authz(scopes=SCOPE),
         "scopes and tenant = path parameter": Authz(**of_tenant),
         "20 rules, the last allows": twenty(),
-        "scopes, a shadow policy beside": Authz(scopes=SCOPE, shadow=[{"id": "stricter", "allow": [of_tenant]}]),  # type: ignore[list-item]
+        "scopes, a shadow policy beside": Authz(scopes=SCOPE, shadow=[{"id": "stricter", "allow": [of_tenant]}]),
     }
     cases = {name: Case(spec.bind(ports()), exchanges) for name, spec in specs.items()}
     compiled = {
@@ -207,7 +207,7 @@ def rules(amount: Amount) -> list[str]:
 def flood(issuer: Issuer, amount: Amount) -> list[str]:
     """AN6: key ids that nobody has, a thousand a second by a clock of our own; how often the issuer is asked."""
     clock, fetch = ManualClock(), FakeFetch().answer(f"{ISSUER}/keys", json=issuer.jwks)
-    policy = Authn(tokens_of({}, jwks_url=f"{ISSUER}/keys")).bind(test_ports(clock=clock, fetch=fetch))
+    policy = Authn(tokens_of(None, jwks_url=f"{ISSUER}/keys")).bind(test_ports(clock=clock, fetch=fetch))
     clock.set_wall(time.time())
     head, _, rest = issuer.token().partition(".")
     good = asked(bearing(f"{head}.{rest}"))

@@ -15,6 +15,7 @@ from typing import Any
 
 import jwt as pyjwt
 from bench.peers.identity_scene import AUDIENCE, ISSUER, LEEWAY, SCOPE, policies
+from bench.peers.programs import Module
 from fastapi import Depends, FastAPI, HTTPException, Request, Security
 from fastapi.security import HTTPBearer, SecurityScopes
 from starlette.applications import Starlette
@@ -137,11 +138,11 @@ def depending(claims_of: Callable[[str], Mapping[str, Any]], errors: tuple[type[
 
 
 def joserfc_peer(jwks: Jwks) -> App:
-    from joserfc import jwt
-    from joserfc.errors import JoseError
-    from joserfc.jwk import KeySet
+    from joserfc import jwt  # type: ignore[import-not-found, unused-ignore]
+    from joserfc.errors import JoseError  # type: ignore[import-not-found, unused-ignore]
+    from joserfc.jwk import KeySet  # type: ignore[import-not-found, unused-ignore]
 
-    keys = KeySet.import_key_set({"keys": [key for key in jwks["keys"] if key["alg"] == "RS256"]})  # type: ignore[arg-type]
+    keys = KeySet.import_key_set({"keys": [key for key in jwks["keys"] if key["alg"] == "RS256"]})
     registry = jwt.JWTClaimsRegistry(
         leeway=LEEWAY,
         iss={"essential": True, "value": ISSUER},
@@ -153,14 +154,17 @@ def joserfc_peer(jwks: Jwks) -> App:
     def claims_of(token: str) -> Mapping[str, Any]:
         found = jwt.decode(token, keys, algorithms=["RS256"])
         registry.validate(found.claims)
-        return found.claims
+        claims: Mapping[str, Any] = found.claims
+        return claims
 
     return depending(claims_of, (JoseError, ValueError))
 
 
 def azure_peer(jwks: Jwks) -> App:
     """fastapi-azure-auth, told by hand what it would fetch from Microsoft once a day."""
-    from fastapi_azure_auth import SingleTenantAzureAuthorizationCodeBearer
+    from fastapi_azure_auth import (  # type: ignore[import-not-found, unused-ignore]
+        SingleTenantAzureAuthorizationCodeBearer,
+    )
 
     scheme = SingleTenantAzureAuthorizationCodeBearer(AUDIENCE, tenant_id="acme", leeway=LEEWAY)
     config = scheme.openid_config
@@ -188,6 +192,15 @@ APPS: dict[str, Callable[[Jwks], App]] = {
     "fastapi, fastapi-azure-auth": azure_peer,
 }
 """Name → the app, made of the issuer's keys. What stands before the comma is the app that all of a kind share."""
+NEEDS = {
+    "fastapi, dependency + joserfc": Module("joserfc", "joserfc"),
+    "fastapi, fastapi-azure-auth": Module("fastapi_azure_auth", "fastapi-azure-auth"),
+}
+
+
+def missing() -> dict[str, str]:
+    """The apps that cannot be made here, and what to do about it."""
+    return {name: told for name, module in NEEDS.items() if (told := module.missing()) is not None}
 
 
 def served() -> App:

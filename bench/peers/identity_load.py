@@ -36,9 +36,8 @@ class Asking(asyncio.Protocol):
         self._came = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
-        transport.write(next(self._load.requests))
+        self._transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self._transport.write(next(self._load.requests))
 
     def data_received(self, data: bytes) -> None:
         came = self._came = self._came + data if self._came else data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import statistics
 import sys
@@ -44,10 +43,10 @@ class Case:
         turn = cycle(self._requests)
         found: list[Exchange] = []
         for exchange, raw, identity in (next(turn) for _ in range(min(count, len(self._requests)))):
-            if self.policy is not None:
-                refused = decide(self.policy, exchange)
-                if refused is not None:
-                    raise RuntimeError(f"{type(self.policy).__name__} refuses what it should let in: {refused.reason}")
+            exchange.headers.raw, exchange.identity = raw, identity
+            refused = None if self.policy is None else decide(self.policy, exchange)
+            if refused is not None:
+                raise RuntimeError(f"{type(self.policy).__name__} refuses what it should let in: {refused.reason}")
             exchange.headers.raw, exchange.identity = raw, identity
             exchange.facts.clear()
             found.append(exchange)
@@ -64,28 +63,26 @@ class Case:
     def calls(self) -> int:
         """Python calls of one, the smaller of two."""
         found, call = [], self.call
+        before = sys.getprofile()
         for exchange in self.ready(2):
-            with profiled() as counted:
+            counter = Counter()
+            sys.setprofile(counter)
+            try:
                 call(exchange)
-            found.append(counted[0])
-        # Python's own call is that of leaving the block.
-        return min(found) - 1
+            finally:
+                sys.setprofile(before)
+            found.append(counter.counted)
+        return min(found)
 
 
-@contextlib.contextmanager
-def profiled() -> Iterator[list[int]]:
-    """Counts Python calls meanwhile."""
-    counted = [0]
+class Counter:
+    """Counts Python calls while it is the profiler."""
 
-    def profile(frame: Any, event: str, argument: Any) -> None:
-        counted[0] += event == "call"
+    def __init__(self) -> None:
+        self.counted = 0
 
-    before = sys.getprofile()
-    sys.setprofile(profile)
-    try:
-        yield counted
-    finally:
-        sys.setprofile(before)
+    def __call__(self, frame: Any, event: str, argument: Any) -> None:
+        self.counted += event == "call"
 
 
 def turns(names: Sequence[str], rounds: int) -> Iterator[str]:
@@ -130,9 +127,13 @@ class Requests:
     async def calls(self) -> int:
         """Python calls of one request."""
         scope = dict(next(self._scopes))
-        with profiled() as counted:
+        counter, before = Counter(), sys.getprofile()
+        sys.setprofile(counter)
+        try:
             await self._app(scope, _receive, _send)
-        return counted[0]
+        finally:
+            sys.setprofile(before)
+        return counter.counted
 
     async def _send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
@@ -147,11 +148,13 @@ async def _receive() -> dict[str, Any]:
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
-async def asked(requests: Mapping[str, Requests], rounds: int, count: int, warm: int) -> dict[str, list[float]]:
-    """What a request to each app took, round by round, after `warm` requests to each."""
+async def requested(
+    requests: Mapping[str, Requests], rounds: int, count: int, warm: Mapping[str, int]
+) -> dict[str, list[float]]:
+    """What a request to each app took, round by round, after as many as `warm` says."""
     found: dict[str, list[float]] = {name: [] for name in requests}
-    for one in requests.values():
-        await one.took(max(count, warm))
+    for name, one in requests.items():
+        await one.took(warm[name])
     gc.collect()
     gc.freeze()
     for name in turns(list(requests), rounds):

@@ -69,7 +69,7 @@ class Issuer:
         return pyjwt.encode(claims, self._keys[algorithm], algorithm, headers=head)
 
 
-def tokens_of(jwks: Mapping[str, Any], **fields: Any) -> Jwt:
+def tokens_of(jwks: Mapping[str, Any] | None, **fields: Any) -> Jwt:
     """gatekit's method for that issuer."""
     given: Any = {
         "issuer": ISSUER, "audience": AUDIENCE, "jwks": jwks, "leeway": LEEWAY, "claims": {"tenant": "tid"}, **fields,

@@ -153,13 +153,8 @@ class Gate:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._waiting.append((loop, future))
-        if self.is_open:
-            return True
-        try:
-            async with asyncio.timeout(timeout):
-                await future
-        except TimeoutError:
-            pass
+        if not self.is_open:
+            await asyncio.wait([future], timeout=timeout)
         return self.is_open
 
 

@@ -54,6 +54,8 @@ _log = logging.getLogger("gatekit.revocations")
 
 LOOK_EVERY: Final = 0.25
 WRITE_SECONDS: Final = 5.0
+LOCK_SECONDS: Final = 4.0
+"""For how long a lock is waited for that somebody else has."""
 COMPACT_FROM: Final = 1 << 20
 """Bytes below which a file is never worth being shortened."""
 
@@ -247,7 +249,7 @@ def _is_continued(file: BinaryIO, known: Place, found: os.stat_result) -> bool:
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
     """The file that stands at `path`, to be appended to by nobody else meanwhile. Raises OSError."""
-    end = time.monotonic() + WRITE_SECONDS
+    end = time.monotonic() + LOCK_SECONDS
     pause = threading.Event()
     while True:
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gatekit.core.headers import encode_value
 from gatekit.core.identity import Identity
-from gatekit.policies.authn.claims import DEFAULT_PATHS, ClaimMap, ClaimRefused, look_up, marks, parse_path
+from gatekit.policies.authn.claims import DEFAULT_PATHS, ClaimMap, ClaimRefused, look_up, marks, parse_claim_path
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from gatekit.policies.authn.claims import DEFAULT_PATHS, ClaimMap, ClaimRefused,
     ],
 )
 def test_a_path_is_names_with_dots_between(text: str, path: tuple[str, ...]) -> None:
-    assert parse_path(text) == path
+    assert parse_claim_path(text) == path
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_path_is_names_with_dots_between(text: str, path: tuple[str, ...]) -> 
 )  # fmt: skip
 def test_anything_else_is_no_path(text: str) -> None:
     with pytest.raises(ValueError, match="path to a claim"):
-        parse_path(text)
+        parse_claim_path(text)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_anything_else_is_no_path(text: str) -> None:
     [("a", 1), ("b.c", 2), ("b", {"c": 2, "d": None}), ("b.d", None), ("b.c.d", None), ("a.c", None), ("x", None), ("l.0", None)],
 )  # fmt: skip
 def test_a_path_leads_through_objects_only(path: str, value: Any) -> None:
-    assert look_up({"a": 1, "b": {"c": 2, "d": None}, "l": [{"0": 1}]}, parse_path(path)) == value
+    assert look_up({"a": 1, "b": {"c": 2, "d": None}, "l": [{"0": 1}]}, parse_claim_path(path)) == value
 
 
 def identity(claims: dict[str, Any], **paths: Any) -> Identity:

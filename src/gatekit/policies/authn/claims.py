@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+from gatekit.core.claims import Path, parse_claim_path
 from gatekit.core.identity import Identity
 
 Attribute = Literal["subject", "tenant", "client", "scopes", "roles"]
@@ -30,12 +31,7 @@ DEFAULT_PATHS: Final[Mapping[Attribute, tuple[str, ...]]] = MappingProxyType(
 
 MAX_TEXT: Final = 256
 """How long a subject, a tenant, a client, a scope or a role may be, in characters."""
-MAX_PATH: Final = 256
-MAX_PARTS: Final = 8
 
-Path = tuple[str, ...]
-
-_PART: Final = re.compile(r'"([^"]+)"|([^".]+)')
 # White space around a header's value is cut off, and another caller might be called what is left.
 _CLEAN: Final = re.compile(r"[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?")
 
@@ -47,37 +43,6 @@ class ClaimRefused(ValueError):
         self.attribute = attribute
         self.missing = missing
         super().__init__(attribute)
-
-
-def parse_path(text: str) -> Path:
-    """The names that lead to a claim: `org.id` is the member `id` of the object `org`.
-
-    What has dots within a name stands in double quotes, as in `resource_access."my.app".roles`. A URL (anything with
-    `://`) is one name and needs none. Raises ValueError.
-    """
-    if len(text) > MAX_PATH or not _CLEAN.fullmatch(text):
-        raise ValueError(f"a path to a claim has 1 to {MAX_PATH} printable characters")
-    if "://" in text and '"' not in text:
-        return (text,)
-    parts: list[str] = []
-    place = 0
-    while True:
-        found = _PART.match(text, place)
-        if found is None:
-            break
-        parts.append(found[1] or found[2])
-        place = found.end()
-        if place == len(text):
-            if len(parts) > MAX_PARTS:
-                break
-            return tuple(parts)
-        if text[place] != ".":
-            break
-        place += 1
-    raise ValueError(
-        f"not a path to a claim: write names with dots between, {MAX_PARTS} at most, and a name that has dots itself in "
-        'double quotes, as in resource_access."my.app".roles'
-    )
 
 
 def look_up(claims: Mapping[str, Any], path: Path) -> Any:
@@ -100,7 +65,7 @@ class ClaimMap:
         chosen = {**DEFAULT_PATHS, **paths}
         if not chosen["subject"]:
             raise ValueError("a caller has a subject: name at least one path for it")
-        compiled = {name: tuple(parse_path(text) for text in texts) for name, texts in chosen.items()}
+        compiled = {name: tuple(parse_claim_path(text) for text in texts) for name, texts in chosen.items()}
         self._subject = compiled["subject"]
         self._tenant = compiled["tenant"]
         self._client = compiled["client"]
@@ -195,4 +160,4 @@ def _roles(found: Any) -> frozenset[str]:
     return frozenset(role for role in roles if "," not in role)
 
 
-__all__ = ["DEFAULT_PATHS", "Attribute", "ClaimMap", "ClaimRefused", "look_up", "marks", "parse_path"]
+__all__ = ["DEFAULT_PATHS", "Attribute", "ClaimMap", "ClaimRefused", "look_up", "marks", "parse_claim_path"]

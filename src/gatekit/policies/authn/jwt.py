@@ -11,7 +11,7 @@ from gatekit.core.networks import Networks
 from gatekit.core.ports import Ports, Reach, Secrets, plain_secret
 from gatekit.core.units import Seconds
 from gatekit.policies.authn.bearer import TokenPlace
-from gatekit.policies.authn.claims import Attribute, ClaimMap, parse_path
+from gatekit.policies.authn.claims import Attribute, ClaimMap, parse_claim_path
 from gatekit.policies.authn.jose_keys import (
     ASYMMETRIC,
     SYMMETRIC,
@@ -146,7 +146,7 @@ class Jwt(TokenPlace):
                 )
         ClaimMap(self.claims)
         for path in self.required_claims:
-            parse_path(path)
+            parse_claim_path(path)
         # What can be looked at without asking anybody is looked at now, so that a configuration is refused for it.
         if self.source is None and not (self.pem or self._shared).startswith(("env:", "file:")):
             self._read(plain_secret)

@@ -14,7 +14,7 @@ from gatekit.core.policy import Job
 from gatekit.core.ports import Clock
 from gatekit.errors import StoreUnavailable
 from gatekit.policies.authn.bearer import Token
-from gatekit.policies.authn.claims import ClaimMap, ClaimRefused, look_up, marks, parse_path
+from gatekit.policies.authn.claims import ClaimMap, ClaimRefused, look_up, marks, parse_claim_path
 from gatekit.policies.authn.jose import Jws, JwsRefused, decode_base64url
 from gatekit.policies.authn.jose_keys import Key
 from gatekit.policies.authn.keysets import Keys
@@ -84,7 +84,7 @@ class BoundJwt:
         self._types = frozenset(None if name == "none" else _media_type(name) for name in spec.types)
         self._clients = frozenset(spec.clients)
         profile = _PROFILE if self._types == {_ACCESS} else ()
-        self._required = (*profile, *(parse_path(text) for text in spec.required_claims))
+        self._required = (*profile, *(parse_claim_path(text) for text in spec.required_claims))
         self._claims = ClaimMap(spec.claims)
         challenge = f'{spec.scheme or "Bearer"} realm="{realm}", error="invalid_token"'
         self._replies = {reason: refusal(reason, detail, challenge) for reason, detail in _DETAILS.items()}

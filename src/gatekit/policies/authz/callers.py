@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from gatekit.core.claims import parse_claim_path
 from gatekit.core.exchange import Exchange
 from gatekit.core.identity import Identity
 from gatekit.policies.authz.rules import Part
 from gatekit.policies.authz.site import Site
-from gatekit.policies.authz.values import MISSING, ClaimTest, Param, claim_at, claim_path, no_param, passes
+from gatekit.policies.authz.values import MISSING, ClaimTest, Param, claim_at, no_param, passes
 
 NOBODY = "nobody is authenticated"
 
@@ -120,7 +121,7 @@ def authenticated(wanted: bool) -> Part:
 
 def claim(name: str, test: ClaimTest, site: Site) -> Part:
     """Neither the claim's value nor the one wanted is put into words: both may be secret."""
-    path, checks, missing = claim_path(name), tuple(test.checks()), site.missing
+    path, checks, missing = parse_claim_path(name), tuple(test.checks()), site.missing
     absent = bool(test.absent)
     gone = absent or (missing and not test.present)
     # That nobody in particular lacks a claim says nothing in his favour either.

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from gatekit.core.claims import parse_claim_path
 from gatekit.core.exchange import Exchange
 from gatekit.core.headers import encode_name
 from gatekit.policies.authz.cel import Cel
@@ -30,7 +31,6 @@ from gatekit.policies.authz.values import (
     TextTest,
     any_matches,
     as_test,
-    claim_path,
     one_or_many,
     pattern,
 )
@@ -174,8 +174,7 @@ class Conditions(BaseModel):
     claims: Claims | None = None
     """Claim → what it must be: a value; `{param: tenant}` for that of a path parameter; `{one_of: [...]}`,
     `{contains: ...}` for an element of a list, `{prefix: ...}`, `{regex: ...}`, `{at_least: 3}`, `{present: true}`.
-    Dots lead into objects (`realm_access.roles`); a name that has dots or slashes itself is written as a JSON pointer.
-    """
+    Dots lead into objects (`realm_access.roles`); a URL is one name, and a name that has dots stands in double quotes."""
     methods: Words = None
     """The method is one of these. GET stands for HEAD too."""
     paths: Words = None
@@ -256,7 +255,7 @@ class Conditions(BaseModel):
     @classmethod
     def _are_claims(cls, value: Claims | None) -> Claims | None:
         for name in value or ():
-            claim_path(name)
+            parse_claim_path(name)
         return value
 
     @field_validator("any", "all", "not_")

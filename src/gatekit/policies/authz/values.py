@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from gatekit.core.claims import Path
 from gatekit.core.exchange import Exchange
 from gatekit.routing.regex import compile_regex
 
@@ -273,27 +274,6 @@ def _compares(bound: float, compare: Callable[[float, float], bool]) -> Check:
         return compare(value, bound)
 
     return compares
-
-
-Path = tuple[str, ...]
-
-
-def claim_path(text: str) -> Path:
-    """The names that lead to a claim: `realm_access.roles`, or as a JSON pointer (RFC 6901) where a name has dots or
-    slashes itself: `/https:~1~1example.com~1roles`. Raises ValueError."""
-    if text.startswith("/"):
-        if re.search(r"~(?![01])", text):
-            raise ValueError(f"{text!r} is no JSON pointer: in one, ~ is written ~0 and / is written ~1")
-        return tuple(name.replace("~1", "/").replace("~0", "~") for name in text[1:].split("/"))
-    if "/" in text:
-        pointer = "/" + text.replace("~", "~0").replace("/", "~1")
-        raise ValueError(f"write a claim whose name has slashes or dots in it as a JSON pointer: {pointer}")
-    names = tuple(text.split("."))
-    if not all(names):
-        raise ValueError(
-            f"{text!r} is no path to a claim: write names with dots between them, as in realm_access.roles"
-        )
-    return names
 
 
 MISSING: Final = object()
