@@ -139,6 +139,20 @@ def deploy(session: nox.Session) -> None:
     session.run("python", "tests/deploy/install.py")
 
 
+@nox.session(default=False)
+def corpora(session: nox.Session) -> None:
+    """The public conformance corpus of CEL (cel-spec 0.24), which comes with the source distribution of cel-python."""
+    session.install("-e", ".[dev]", "pip")
+    with tempfile.TemporaryDirectory() as folder:
+        session.run(
+            "python", "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", folder, "cel-python==0.5.0"
+        )  # fmt: skip
+        (source,) = Path(folder).glob("*.tar.gz")
+        shutil.unpack_archive(source, folder, filter="data")
+        (features,) = {file.parent for file in Path(folder).rglob("features/basic.textproto")}
+        session.run("pytest", "-q", "tests/policies/authz/test_cel_corpus.py", env={"GATEKIT_CEL_SPEC": str(features)})
+
+
 @nox.session
 def quick(session: nox.Session) -> None:
     """Under a minute once its environment is there: style, floors, and the tests that start no server process."""

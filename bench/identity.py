@@ -1,7 +1,7 @@
 """What it costs to know who calls and what they may do: each method and rule alone, and the whole way beside its peers.
 
 Everything in one run, in rounds that take turns, in CPU time of the process: what counts are the ratios. The way from a
-request to its answer is measured in process, and behind uvicorn on one core with the load on another. About 2 minutes:
+request to its answer is measured in process, and behind uvicorn on one core with the load on another. About 3 minutes:
 
     python bench/identity.py [--quick] [--only PART ...] [--markdown FILE]
 """
@@ -9,6 +9,7 @@ request to its answer is measured in process, and behind uvicorn on one core wit
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import platform
@@ -48,13 +49,11 @@ from gatekit.policies.authz.ruleset import BoundRule
 from gatekit.testing import FakeFetch, ManualClock, decide, test_ports
 
 PARTS = ("credentials", "rules", "shadow", "ways", "served", "flood")
-REVOKED = 100_000
 TOGETHER = 50
 """Calls that are timed together: one is shorter than the timer is exact."""
 
-
-WHOLE = Amount(400, 60, 50, 10_000, 4, 1.5, 10_000)
-QUICK = Amount(4, 2, 4, 40, 1, 0.2, 500)
+WHOLE = Amount(100_000, 500, 120, 40, 10_000, 10, 0.4, 10_000)
+QUICK = Amount(100, 4, 2, 4, 40, 1, 0.2, 500)
 
 
 # -- Credentials
@@ -103,7 +102,7 @@ def _pyjwt(token: str, key: pyjwt.PyJWK, algorithm: str) -> Callable[[Exchange],
     return decoded
 
 
-def others(issuer: Issuer, count: int) -> dict[str, Case]:
+def others(issuer: Issuer, count: int, revoked: int) -> dict[str, Case]:
     """The same token with a list of what is revoked, and what is no JWT."""
     sent = bearing(issuer.token())
     made = new_api_key(secrets.token_bytes)
@@ -117,7 +116,7 @@ def others(issuer: Issuer, count: int) -> dict[str, Case]:
     )
     return {
         "JWT, nothing revoked": Case(with_revocations(issuer, 0), many(count, sent)),
-        f"JWT, {REVOKED:,} revoked": Case(with_revocations(issuer, REVOKED), many(count, sent)),
+        f"JWT, {revoked:,} revoked": Case(with_revocations(issuer, revoked), many(count, sent)),
         "API key, salted": Case(keys.bind(ports()), many(count, ("x-api-key", made.text))),
         "mTLS, tls extension": Case(by_certificate.bind(ports()), many(count, tls=pem)),
         "mTLS, XFCC of a proxy": Case(by_certificate.bind(ports()), many(count, (told_in, xfcc), told_in=told_in)),
@@ -126,7 +125,7 @@ def others(issuer: Issuer, count: int) -> dict[str, Case]:
 
 
 def credentials(issuer: Issuer, amount: Amount) -> list[str]:
-    cases = {**tokens(issuer, TOGETHER), **others(issuer, TOGETHER)}
+    cases = {**tokens(issuer, TOGETHER), **others(issuer, TOGETHER, amount.revoked)}
     times = measured(cases, amount.rounds)
     rows: list[tuple[object, ...]] = []
     for algorithm in ALGORITHMS:
@@ -227,15 +226,18 @@ def flood(issuer: Issuer, amount: Amount) -> list[str]:
         reasons.add(refused.reason)
     return [
         f"{amount.floods:,} tokens with random key ids in {amount.floods / 1000:g} s of a virtual clock: "
-        f"{len(fetch.calls) - at_first} fetch of the key set, every answer {', '.join(sorted(reasons))}.",
+        f"fetches of the key set: {len(fetch.calls) - at_first}; answers: {', '.join(sorted(reasons))}.",
         "",
     ]
 
 
 def versions() -> list[str]:
     names = ("PyJWT", "cryptography", "joserfc", "starlette", "fastapi", "fastapi-azure-auth", "uvicorn", "uvloop")
-    told = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
-    return [f"CPython {platform.python_version()}, {told}.", ""]
+    told = [f"CPython {platform.python_version()}"]
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            told.append(f"{name} {importlib.metadata.version(name)}")
+    return [", ".join(told) + ".", ""]
 
 
 def main() -> None:

@@ -180,6 +180,7 @@ def _gatekit(app: App, jwks: Jwks, **fields: Any) -> App:
 
 APPS: dict[str, Callable[[Jwks], App]] = {
     "starlette, open": lambda jwks: starlette_app(),
+    "starlette, gatekit without policies": lambda jwks: Policies(starlette_app()),
     "starlette, gatekit": lambda jwks: _gatekit(starlette_app(), jwks),
     "starlette, gatekit cache=20000": lambda jwks: _gatekit(starlette_app(), jwks, cache=20_000),
     "starlette, gatekit cache=0": lambda jwks: _gatekit(starlette_app(), jwks, cache=0),

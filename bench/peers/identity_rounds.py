@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 import statistics
 import sys
 import time
@@ -18,7 +19,10 @@ Times = Mapping[str, Sequence[float]]
 
 
 class Amount(NamedTuple):
-    """How much is measured: rounds of single calls, rounds of requests and how many each, tokens, seconds of load."""
+    """How much is measured: entries of the list of what is revoked, rounds of single calls, rounds of requests and how
+    many each, tokens, windows of load and their seconds, tokens of the flood."""
+
+    revoked: int
 
     rounds: int
     ways: int
@@ -86,10 +90,11 @@ class Counter:
 
 
 def turns(names: Sequence[str], rounds: int) -> Iterator[str]:
-    """Each name once in each round, every round begun by another: a slow moment falls on all of them."""
-    for number in range(rounds):
-        at = number % len(names)
-        yield from (*names[at:], *names[:at])
+    """Each name once in each round, in another order each time: what comes before leaves the caches of the processor
+    as it likes, and a slow moment of the machine falls on all of them."""
+    chance = random.Random(0)  # noqa: S311
+    for _ in range(rounds):
+        yield from chance.sample(names, len(names))
 
 
 def measured(cases: Mapping[str, Case], rounds: int) -> dict[str, list[float]]:

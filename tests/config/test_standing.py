@@ -6,6 +6,8 @@ from typing import ClassVar
 
 import pytest
 
+from gatekit import Cluster, ConfigRefused, Gateway, GatewayConfig, Route
+from gatekit.config.findings import findings
 from gatekit.config.standing import kind_of, standing
 from gatekit.core.policy import Spec
 
@@ -56,3 +58,26 @@ def test_a_contradiction_is_said() -> None:
 
 def test_a_kind_or_the_name_of_the_class() -> None:
     assert (kind_of(Adding()), kind_of(Nameless())) == ("adding", "Nameless")
+
+
+def test_a_contradiction_is_said_once_and_by_compiling() -> None:
+    shared, own = [Merging(words=("no",))], [Merging()]
+    config = GatewayConfig(
+        policies=shared, routes=[Route("/a", to="a", policies=own), Route("/b", to="a")],
+        clusters={"a": Cluster("http://127.0.0.1:1")},
+    )  # fmt: skip
+    assert [str(one) for one in findings(config)] == []
+    with pytest.raises(ConfigRefused, match="they contradict each other"):
+        Gateway(config=config)
+
+
+def test_a_header_with_certificates_is_one_that_is_known() -> None:
+    for header in ("X-Client", "client_cert"):
+        with pytest.raises(ConfigRefused, match="no header in which certificates are told"):
+            Gateway.from_config({"trusted_proxies": ["10.0.0.0/8"], "client_cert_header": header})
+    with pytest.raises(ConfigRefused, match="trusted_proxies"):
+        Gateway.from_config({"client_cert_header": "client-cert"})
+    with pytest.raises(ConfigRefused):
+        Gateway.from_config({"trusted_proxies": 7, "client_cert_header": "client-cert"})
+    made = Gateway.from_config({"trusted_proxies": ["10.0.0.0/8"], "client_cert_header": "Client-Cert"})
+    assert made.config.client_cert_header == "client-cert"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from gatekit.core.identity import Identity
 from gatekit.core.networks import network
 from gatekit.core.ports import Ports, in_place, plain_secret, store_url
+from gatekit.core.units import size
 from gatekit.errors import MissingPort, MissingSecret
 from gatekit.testing.policies import step
 
@@ -65,3 +67,22 @@ def test_networks_and_single_addresses() -> None:
     assert [str(network(text)) for text in ("10.0.0.0/8", "fd00::/8", "192.0.2.7")] == [
         "10.0.0.0/8", "fd00::/8", "192.0.2.7/32",
     ]  # fmt: skip
+
+
+def test_an_identity_goes_by_its_other_names_too() -> None:
+    who = Identity("ann", tenant="acme", client="web", claims={"email": "ann@acme.example"})
+    assert (who.user_id, who.tenant_id, who.client_id) == ("ann", "acme", "web")
+    assert "acme.example" not in repr(who)
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_"), [("64KiB", 65536), ("10 MiB", 10 << 20), ("7", 7), (7, 7), ("1GiB", 1 << 30)]
+)
+def test_a_size_is_a_number_or_text_with_a_unit(text: object, bytes_: int) -> None:
+    assert size(text) == bytes_
+
+
+@pytest.mark.parametrize("text", ["64KB", "-1", "1.5MiB", True, 1.5, None])
+def test_what_is_no_size(text: object) -> None:
+    with pytest.raises(ValueError, match="a size is"):
+        size(text)

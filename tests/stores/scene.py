@@ -13,6 +13,7 @@ from typing import Any
 from gatekit.clients.disk import StateDirectory
 from gatekit.core.ports import Ports
 from gatekit.gateway.runtime import LoopRuntime
+from gatekit.gateway.shared import Shared
 from gatekit.gateway.system import SystemRandom
 from gatekit.stores import SystemStores
 
@@ -33,7 +34,7 @@ class ShiftedClock:
 
 
 def ports_for(clock: ShiftedClock, disk: Path | None = None) -> Ports:
-    return Ports(clock=clock, random=SystemRandom(), disk=None if disk is None else StateDirectory(disk))
+    return Ports(clock=clock, random=SystemRandom(), once=Shared(), disk=None if disk is None else StateDirectory(disk))
 
 
 def opened(url: str, clock: ShiftedClock | None = None, disk: Path | None = None) -> Any:

@@ -136,6 +136,19 @@ async def test_an10_subscribers_that_are_thrown_out_come_back(valkey: Valkey, re
     await publisher.aclose()
 
 
+async def test_the_channel_alone_brings_it_as_well(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ASK_EVERY", 30.0)
+    monkeypatch.setattr(module, "SILENCE", 60.0)
+    store, publisher = opened(redis_url), opened(redis_url)
+    async with at_work(store):
+        for number in range(5):
+            begun = time.monotonic()
+            await publisher.revoke(jti=str(number), until=later())
+            await until(partial(store.revoked, {"jti": str(number)}))
+            assert time.monotonic() - begun <= SOON
+    await publisher.aclose()
+
+
 @pytest.mark.parametrize(
     "message",
     [b"", b"\xff\xfe", b"-1", b"9" * 5000, b"nan", b'{"kind":"all","before":9,"at":1}', b"x" * 100_000, "٣".encode()],
@@ -378,6 +391,33 @@ async def test_a_full_server_refuses_and_keeps_what_it_has(valkey: Valkey, part:
     await server.aclose()
 
 
+async def test_what_is_filled_in_adds_and_contradicts_nothing(valkey: Valkey, part: str) -> None:
+    server, log = log_of(valkey.url, part)
+    end = int(later())
+
+    async def known() -> list[tuple[str | None, int | None, bool]]:
+        found = [read_revocation(text) for text in (await log.read(0, "")).texts]
+        return sorted((one.value, one.until, one.restored) for one in found)
+
+    await log.add([record("back"), record("short", until=end), record("long", until=end + 50)], "e" * 32)
+    assert await log.restore(record("back", until=end, restored=True))
+    before = await known()
+    last = (await log.read(0, "")).last
+    same = [record("back", until=end + 99), record("short", until=end), record("long", until=end)]
+    await log.add(same, "f" * 32, missing=True)
+    assert await known() == before == [("back", end, True), ("long", end + 50, False), ("short", end, False)]
+    # Nothing was said, so nobody has to look.
+    assert (await log.read(0, "")).last == last
+    assert (await log.read(0, "")).epoch == "e" * 32
+    await log.add([record("short", until=end + 9), record("new", until=None)], "f" * 32, missing=True)
+    assert ("short", end + 9, False) in await known()
+    assert ("new", None, False) in await known()
+    # Whoever says it again means it.
+    await log.add([record("back", until=end)], "f" * 32)
+    assert ("back", end, False) in await known()
+    await server.aclose()
+
+
 async def test_numbers_only_go_up(valkey: Valkey, part: str) -> None:
     server, log = log_of(valkey.url, part)
     last = 0
@@ -608,6 +648,17 @@ async def test_of_two_loops_one_follows_and_the_other_takes_over(
         await publisher.revoke(jti="b", until=later())
         await until(lambda: store.revoked({"jti": "b"}))
     await publisher.aclose()
+
+
+async def test_whoever_waits_for_the_list_once_for_all_may_do_so_under_any_key(
+    valkey: Valkey, redis_url: str, tmp_path: Path
+) -> None:
+    """Single flight within single flight: the same key for both would wait for itself."""
+    store = opened(redis_url, disk=tmp_path)
+    async with at_work(store, wait=False):
+        async with asyncio.timeout(10):
+            await store._ports.once(("revocations", store), store.loaded)
+    assert store.loaded() is None
 
 
 async def test_a_copy_that_another_loop_reads_is_waited_for(valkey: Valkey, redis_url: str, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Any, Final
 from gatekit.cli import say
 from gatekit.core.ports import Ports
 from gatekit.core.units import seconds
-from gatekit.gateway.system import SystemClock, SystemRandom, system_secret
 from gatekit.mechanisms.revocation import What, Which, restoration, revocation
 from gatekit.stores import SystemStores
 
@@ -48,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def revoke(options: argparse.Namespace) -> int:
     """Revoke, or take back; exit 1 where there was nothing to take back. Raises ValueError, GatekitError, OSError."""
+    from gatekit.gateway.system import SystemClock, SystemRandom
+
     url = _store(options.store)
     clock = SystemClock()
     now = clock.wall()
@@ -83,6 +84,8 @@ async def _told(store: Any, words: Which, *, restore: bool) -> bool:
 def _store(given: str | None) -> str:
     url = given or os.environ.get(STORE) or ""
     if url.startswith("env:"):
+        from gatekit.gateway.system import system_secret
+
         url = system_secret(url)
     if not url:
         raise ValueError(f"say where the gateways look: --store URL, or {STORE} in the environment")

@@ -177,7 +177,7 @@ class RedisRevocations:
         """Read the copy on the disk, once; whoever comes meanwhile waits for that."""
         if not self._copy.is_open and not self._copy_claimed:
             self._copy_claimed = True
-            await self._ports.once(("revocations", self), self._load_copy)
+            await self._ports.once(("revocations", self, "copy"), self._load_copy)
         elif not self._copy.is_open:
             await self._copy.wait(COPY_SECONDS)
 

@@ -239,3 +239,14 @@ def test_several_issuers_side_by_side_each_with_its_own_audience() -> None:
     assert ask(aud="billing") == "authn.wrong_audience"
     assert ask(iss="https://third.test") == "authn.unknown_token"
     assert CLAIMS["iss"] == ISSUER
+
+
+def test_a_place_alone_is_no_method() -> None:
+    with pytest.raises(NotImplementedError):
+        TokenPlace().bind_tokens(test_ports(), "gateway", lambda who: [])
+
+
+def test_an_empty_query_has_nothing_to_cut() -> None:
+    gate, exchange = bearer(Takes(), query="t"), request("GET", "/")
+    gate.strip(exchange)
+    assert not exchange.rewritten

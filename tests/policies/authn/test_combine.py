@@ -148,6 +148,13 @@ def test_all_of_them_where_one_has_to_be_asked_about(last: bool) -> None:
     assert asked(policy, exchange_of(token="opaque2")) == ("authn.missing_key" if last else "authn.missing_token")
 
 
+def test_what_works_in_the_background_of_each_works_for_all() -> None:
+    remote = jwt(issuer=ISSUER, audience="shop", jwks_url="https://id.test/keys")
+    policy = Authn(all_of(KEYED, remote)).bind(ports())
+    assert len(policy.jobs()) == 1
+    assert f"jwt {ISSUER}" in policy.status()
+
+
 def test_two_that_look_in_one_place_cannot_both_hold() -> None:
     with pytest.raises(ValidationError, match="same place"):
         all_of(TOKENS, jwt(issuer="https://b.test", audience="b", jwks=KEYS))
@@ -240,6 +247,14 @@ def test_the_first_request_waits_until_the_list_is_read_and_no_other_does() -> N
     assert revoked.waits == 1
     assert [job.key for job in policy.jobs()] == [("revocations", "slow")]
     assert policy.status()["revocations"] == {"entries": 1}
+
+
+def test_a_list_that_was_read_meanwhile_is_not_waited_for() -> None:
+    revoked = Slow()
+    policy = revoking(KEYED, revoked=revoked)
+    revoked.reading = False
+    assert asked(policy, exchange_of(key=KEY)) == "reports"
+    assert revoked.waits == 0
 
 
 def test_a_caller_who_is_good_also_waits_once() -> None:
