@@ -54,10 +54,10 @@ def docs_steps(session: nox.Session) -> None:
 
 
 def test_steps(session: nox.Session) -> None:
-    """Every test, under coverage. It starts before pytest does, since pytest loads our own plugin at once.
+    """Every test, two at a time, under coverage. It starts before pytest does, since pytest loads our own plugin at once.
 
     All servers are installed here, so none may be missing. Coverage is gated only when everything ran. What only watches
-    processes of its own says nothing about coverage: it runs by itself, two at a time.
+    processes of its own says nothing about coverage: it runs by itself.
     """
     session.run("coverage", "erase")
     environment = {"GATEKIT_REQUIRE_SERVERS": "1", "GATEKIT_FUZZ": "1000000"}
@@ -65,7 +65,8 @@ def test_steps(session: nox.Session) -> None:
         session.run("pytest", "-q", *session.posargs, env=environment)
         return
     session.run("pytest", "-q", "-n", "2", "-m", "apart", env=environment)
-    session.run("coverage", "run", "-m", "pytest", "-q", "-m", "not apart", env=environment)
+    session.run("coverage", "run", "-m", "pytest", "-q", "-n", "2", "-m", "not apart", env=environment)
+    session.run("coverage", "combine", "-q")
     report = Path(session.create_tmp()).resolve() / "coverage.json"
     session.run("coverage", "json", "-q", "-o", str(report))
     cover(session, report)

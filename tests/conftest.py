@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import gc
+import os
 from pathlib import Path
 
 import pytest
 
 APART = ("drills", "deploy", "identity", "serving", "streaming")
 """Folders whose tests of real servers start everything as processes: they say nothing about coverage and mostly wait."""
+
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Coverage is measured in this process. Those that tests start are other programs: measured, they would only be slower.
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+    os.environ.pop("COVERAGE_PROCESS_START", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
