@@ -1,7 +1,7 @@
 """What it costs to know who calls and what they may do: each method and rule alone, and the whole way beside its peers.
 
 Everything in one run, in rounds that take turns, in CPU time of the process: what counts are the ratios. The way from a
-request to its answer is measured in process, and behind uvicorn on one core with the load on another. About 3 minutes:
+request to its answer is measured in process, and behind uvicorn on one core with the load on another. About 4 minutes:
 
     python bench/identity.py [--quick] [--only PART ...] [--markdown FILE]
 """
@@ -52,7 +52,7 @@ PARTS = ("credentials", "rules", "shadow", "ways", "served", "flood")
 TOGETHER = 50
 """Calls that are timed together: one is shorter than the timer is exact."""
 
-WHOLE = Amount(100_000, 500, 120, 40, 10_000, 10, 0.4, 10_000)
+WHOLE = Amount(100_000, 500, 120, 40, 10_000, 8, 0.4, 10_000)
 QUICK = Amount(100, 4, 2, 4, 40, 1, 0.2, 500)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatekit.mechanisms import denylist as module
-from gatekit.mechanisms.denylist import LEEWAY, SHARDS, Denylist, DenylistFull, Entry, ends, is_over
+from gatekit.mechanisms.denylist import LEEWAY, PARTS, Denylist, DenylistFull, Entry, ends, is_over
 from gatekit.mechanisms.revocation import KINDS, MAX_VALUE, Revocation, digest_of
 
 NOW = 1_700_000_000
@@ -161,7 +162,7 @@ def test_the_same_thing_again_counts_once_and_for_the_longer_time(listed: Denyli
     assert listed.revoked({"jti": "v"}) == "jti"
     wall.now += 0.5
     assert listed.revoked({"jti": "v"}) is None
-    listed.expire()
+    swept(listed)
     assert len(listed) == 0
 
 
@@ -169,7 +170,7 @@ def test_what_ends_never_again_after_that(listed: Denylist, wall: Wall) -> None:
     listed.add(one("jti", until=NOW + 300))
     listed.add(one("jti", until=None))
     wall.now = NOW + 10**9
-    assert not listed.expire()
+    assert swept(listed) == 1
     assert listed.revoked({"jti": "v"}) == "jti"
     assert not listed.add(one("jti", until=NOW + 2 * 10**9))
 
@@ -192,29 +193,59 @@ def test_what_has_ended_is_not_taken_in(listed: Denylist) -> None:
     assert len(listed) == 1
 
 
+def swept(listed: Denylist) -> int:
+    """Go through the whole list once; how many calls that took."""
+    calls = 1
+    while listed.expire():
+        calls += 1
+    return calls
+
+
 def test_ended_entries_are_taken_out_in_slices(listed: Denylist, wall: Wall) -> None:
-    for number in range(2500):
-        listed.put(Entry(one("jti", str(number)).key, math.inf, NOW + 60))
+    for number in range(6000):
+        listed.put(Entry(number << 8, math.inf, NOW + 60))
+        listed.put(Entry(number, math.inf, NOW + 60))
     listed.add(one("jti", "stays", until=NOW + 10_000))
-    assert not listed.expire()
-    assert len(listed) == 2501
+    sizes = [len(listed)]
+    assert sizes[0] > 11_900
+    assert swept(listed) >= 5
+    assert len(listed) == sizes[0]
     wall.now = NOW + 1000
-    assert listed.expire(1000)
-    assert len(listed) == 1501
-    assert listed.expire(1000)
-    assert not listed.expire(1000)
+    while listed.expire():
+        sizes.append(len(listed))
+    assert max(before - after for before, after in itertools.pairwise(sizes)) <= 2500
     assert len(listed) == 1
     assert listed.revoked({"jti": "stays"}) == "jti"
-    assert not listed.expire()
+
+
+def test_of_one_part_not_too_many_are_taken_out_at_once(listed: Denylist, wall: Wall) -> None:
+    for number in range(1000):
+        listed.put(Entry(number << 8, math.inf, NOW + 60))
+    wall.now = NOW + 1000
+    left = []
+    while listed.expire(1):
+        left.append(len(listed))
+    assert left[:4] == [750, 500, 250, 0]
 
 
 def test_a_list_that_nobody_tends_shrinks_as_it_is_added_to(listed: Denylist, wall: Wall) -> None:
-    for number in range(400):
+    for number in range(20_000):
         listed.add(one("jti", str(number), until=NOW + 60))
     wall.now = NOW + 1000
-    for number in range(60):
+    for number in range(20_000):
         listed.add(one("jti", f"new {number}", until=NOW + 5000))
-    assert len(listed) == 60
+    assert len(listed) < 24_000
+
+
+def test_whoever_calls_it_a_little_at_a_time_comes_round(listed: Denylist, wall: Wall) -> None:
+    for number in range(300):
+        listed.add(one("jti", str(number), until=NOW + 60))
+    wall.now = NOW + 1000
+    calls = 1
+    while listed.expire(1):
+        calls += 1
+    assert calls == PARTS
+    assert len(listed) == 0
 
 
 def test_of_a_key_with_several_entries_those_go_that_have_ended(listed: Denylist, wall: Wall) -> None:
@@ -223,7 +254,7 @@ def test_of_a_key_with_several_entries_those_go_that_have_ended(listed: Denylist
     assert len(listed) == 4
     for left in (3, 2, 1, 0):
         wall.now += 1000 if left < 3 else 2000
-        listed.expire()
+        swept(listed)
         assert len(listed) == left
     assert listed.revoked({"sub": "v"}) is None
 
@@ -232,7 +263,7 @@ def test_a_clock_that_is_put_back_brings_no_harm(listed: Denylist, wall: Wall) -
     listed.add(one("jti", until=NOW + 60))
     wall.now = NOW - 10_000
     assert listed.revoked({"jti": "v"}) == "jti"
-    assert not listed.expire()
+    assert swept(listed) == 1
 
 
 def test_what_was_extended_is_not_taken_out_at_its_first_end(listed: Denylist, wall: Wall) -> None:
@@ -242,7 +273,7 @@ def test_what_was_extended_is_not_taken_out_at_its_first_end(listed: Denylist, w
     listed.add(one("sub", until=NOW + 6000))
     listed.add(one("sub", before=NOW, until=NOW + 6000))
     wall.now = NOW + 2000
-    listed.expire()
+    swept(listed)
     assert listed.revoked({"jti": "v"}) == "jti"
     assert listed.revoked({"sub": "v"}) == "sub"
     assert len(listed) == 3
@@ -273,7 +304,7 @@ def test_what_was_taken_back_can_be_revoked_again(listed: Denylist, wall: Wall) 
     listed.remove(one("jti"))
     listed.add(one("jti", until=NOW + 6000))
     wall.now = NOW + 2000
-    listed.expire()
+    swept(listed)
     assert listed.revoked({"jti": "v"}) == "jti"
 
 
@@ -306,7 +337,7 @@ def test_an_entry_that_is_left_out_revokes_everything_for_its_time(wall: Wall) -
     assert listed.revoked({"jti": "d"}) == "list_full"
     assert listed.revoked({}) == "list_full"
     wall.now = NOW + 100 + 2 * LEEWAY
-    listed.expire()
+    swept(listed)
     assert len(listed) == 0
     assert listed.revoked({}) == "list_full"
     wall.now = NOW + 500 + LEEWAY
@@ -321,7 +352,7 @@ def test_the_parts_hold_every_entry_once_and_make_the_same_list_again(listed: De
     records += [one("sub", before=NOW, until=None), one("sub", before=NOW - 9), one("all", None, before=7)]
     for record in records:
         listed.add(record)
-    parts = [listed.shard(number) for number in range(SHARDS)]
+    parts = [listed.part(number) for number in range(PARTS)]
     entries = [entry for part in parts for entry in part]
     assert len(entries) == len(set(entries)) == len(records) == len(listed)
     assert {(entry.key, entry.before, entry.until) for entry in entries} == {
@@ -331,7 +362,7 @@ def test_the_parts_hold_every_entry_once_and_make_the_same_list_again(listed: De
     for entry in entries:
         again.put(entry)
     assert all(again.revoked({"jti": record.value}) == "jti" for record in records[:600])
-    assert [again.shard(number) for number in range(SHARDS)] == parts
+    assert [again.part(number) for number in range(PARTS)] == parts
 
 
 def test_equal_ends_are_one_object_as_long_as_there_are_not_too_many(
@@ -432,10 +463,11 @@ def test_an10_it_equals_a_plain_list_through_any_history(steps: list[tuple[str, 
     for claims in ({}, {"sub": "a"}, {"sub": "b", "iss": "a", "iat": NOW}, {"iss": "b", "client_id": "1:ab"}):
         assert (listed.revoked(claims) is not None) == meant(plain, claims, wall.now)
     assert len(listed) >= len({record.name for record in plain if not is_over(record, wall.now)})
-    assert sum(len(listed.shard(number)) for number in range(SHARDS)) == len(listed)
+    assert sum(len(listed.part(number)) for number in range(PARTS)) == len(listed)
     wall.now += 10_000
-    while listed.expire():
-        pass
+    # Twice, as a pass may have been under way.
+    swept(listed)
+    swept(listed)
     assert len(listed) == len({record.name for record in plain if record.until is None})
 
 

@@ -22,7 +22,7 @@ from gatekit.clients.redis import Listener, RedisServer
 from gatekit.core.policy import Job
 from gatekit.core.ports import Ports
 from gatekit.errors import StoreUnavailable
-from gatekit.mechanisms.denylist import SHARDS, DenylistFull, Entry
+from gatekit.mechanisms.denylist import PARTS, DenylistFull, Entry
 from gatekit.mechanisms.revocation import (
     Revocation,
     RevocationRefused,
@@ -271,7 +271,7 @@ class RedisRevocations:
         if self._fill_from is None or not await self._shared.lease(self._fills, LEASE_SECONDS):
             return False
         now = self._clock.wall()
-        found = [_without_text(entry, int(now)) for entry in self._kept.shard(self._fill_from) if entry.until > now]
+        found = [_without_text(entry, int(now)) for entry in self._kept.part(self._fill_from) if entry.until > now]
         for batch in batches(found):
             try:
                 await self._shared.add(batch, self._ports.random.token(16).hex(), missing=True)
@@ -280,7 +280,7 @@ class RedisRevocations:
             if not self._helm.hold(holder):
                 return False
         self._fill_from += 1
-        if self._fill_from < SHARDS:
+        if self._fill_from < PARTS:
             return True
         self._fill_from = None
         await self._shared.release(self._fills)
@@ -331,8 +331,8 @@ class RedisRevocations:
         begun, changes = self._clock.monotonic(), self._kept.changes
         # As of now: what comes while the parts are packed may be missing, and is read again after a start.
         parts = [pack_head(self._read)]
-        for number in range(SHARDS):
-            parts.append(pack(self._kept.shard(number)))
+        for number in range(PARTS):
+            parts.append(pack(self._kept.part(number)))
             if len(parts[-1]) > 4096:
                 await turn()
         await disk.save(self._name, b"".join(parts))

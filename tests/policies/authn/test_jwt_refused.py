@@ -180,18 +180,17 @@ def test_a_token_of_a_certificate_says_which() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cnf", "expected"),
+    "cnf",
     [
-        ({"jkt": "x"}, "authn.unsupported_confirmation"), ({"jwk": {}}, "authn.unsupported_confirmation"), ({"kid": "k"}, "authn.unsupported_confirmation"),
-        ({"x5t#S256": THUMBPRINT, "jkt": "x"}, "authn.unsupported_confirmation"), ({}, "authn.unsupported_confirmation"), (None, "authn.unsupported_confirmation"),
-        ("x5t#S256", "authn.unsupported_confirmation"), ([], "authn.unsupported_confirmation"),
-        ({"x5t#S256": THUMBPRINT + "="}, "authn.malformed_claim"), ({"x5t#S256": THUMBPRINT[:-1]}, "authn.malformed_claim"), ({"x5t#S256": ""}, "authn.malformed_claim"),
-        ({"x5t#S256": "AAAA"}, "authn.malformed_claim"), ({"x5t#S256": 5}, "authn.malformed_claim"), ({"x5t#S256": None}, "authn.malformed_claim"), ({"x5t#S256": "é" * 43}, "authn.malformed_claim"),
+        {"jkt": "x"}, {"jwk": {}}, {"kid": "k"}, {"x5t#S256": THUMBPRINT, "jkt": "x"}, {}, None, "x5t#S256", [],
+        {"x5t#S256": THUMBPRINT + "="}, {"x5t#S256": THUMBPRINT[:-1]}, {"x5t#S256": ""}, {"x5t#S256": "AAAA"},
+        {"x5t#S256": 5}, {"x5t#S256": None}, {"x5t#S256": "\u00e9" * 43},
     ],
     ids=str,
 )  # fmt: skip
-def test_a_token_that_is_bound_in_another_way_is_none_to_its_bearer(cnf: Any, expected: str) -> None:
-    assert reason(bound(), made(cnf=cnf)) == expected
+def test_a_token_that_is_bound_in_another_way_is_none_to_its_bearer(cnf: Any) -> None:
+    assert reason(bound(), made(cnf=cnf)) == "authn.unsupported_confirmation"
+
 
 
 def test_the_header_that_carries_it_is_what_the_challenge_names() -> None:

@@ -12,15 +12,16 @@ from collections.abc import Awaitable, Mapping, Sequence
 from hashlib import sha256
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from gatekit.core.certificate import certificate_of
 from gatekit.core.exchange import Exchange
-from gatekit.core.headers import encode_name, fold
+from gatekit.core.headers import fold
 from gatekit.core.policy import Job
 from gatekit.core.ports import Ports
 from gatekit.core.verdict import Reply
 from gatekit.mechanisms.recent import RecentCache
+from gatekit.policies.authn.forms import HeaderName, SchemeName
 from gatekit.policies.authn.jose import Jws, JwsRefused, looks_like_jws, read_jws
 from gatekit.policies.authn.method import (
     Answer,
@@ -45,9 +46,9 @@ class TokenPlace(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    header: str = "authorization"
+    header: HeaderName = "authorization"
     """The header that carries the token."""
-    scheme: str | None = "Bearer"
+    scheme: SchemeName | None = "Bearer"
     """The scheme word before it; None for a header that holds the token alone."""
     query: _WORD | None = None
     """A query parameter that may carry it instead (RFC 6750 section 2.3 advises against it: queries end up in logs)."""
@@ -57,18 +58,6 @@ class TokenPlace(BaseModel):
     """Whether the token goes on to the app or upstream."""
     cache: int = Field(default=10_000, ge=0, le=1_000_000)
     """How many verified tokens are remembered, each for a minute at most. 0 verifies every request's anew."""
-
-    @field_validator("header")
-    @classmethod
-    def _is_name(cls, value: str) -> str:
-        return encode_name(value).decode("ascii")
-
-    @field_validator("scheme")
-    @classmethod
-    def _is_scheme(cls, value: str | None) -> str | None:
-        if value is not None:
-            encode_name(value)
-        return value
 
     def bind_tokens(self, ports: Ports, realm: str, headers: IdentityHeaders) -> TokenMethod:
         """The method at work. Each that takes tokens says how."""

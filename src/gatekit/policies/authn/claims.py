@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 from gatekit.core.claims import Path, parse_claim_path
 from gatekit.core.identity import Identity
+from gatekit.policies.authn.jose import decode_base64url
 
 Attribute = Literal["subject", "tenant", "client", "scopes", "roles"]
 """What of an identity claims can tell."""
@@ -53,6 +54,10 @@ def look_up(claims: Mapping[str, Any], path: Path) -> Any:
             return None
         found = found.get(name)
     return found
+
+
+class ConfirmationRefused(ValueError):
+    """A credential is bound to its holder in a way that cannot be looked at here (RFC 7800)."""
 
 
 class ClaimMap:
@@ -111,6 +116,24 @@ def marks(claims: Mapping[str, Any], identity: Identity) -> Mapping[str, Any]:
     return MappingProxyType(found)
 
 
+def confirmed_by(claims: Mapping[str, Any]) -> bytes | None:
+    """The SHA-256 of the certificate that a credential is bound to (RFC 8705 section 3), None for one that is bound to
+    nothing. Raises ConfirmationRefused for anything else: a proof that nobody looks at protects nothing."""
+    if "cnf" not in claims:
+        return None
+    confirmation = claims["cnf"]
+    if isinstance(confirmation, Mapping) and confirmation.keys() == {"x5t#S256"}:
+        value = confirmation["x5t#S256"]
+        if isinstance(value, str) and value.isascii():
+            try:
+                digest = decode_base64url(value.encode("ascii"))
+            except ValueError:
+                digest = b""
+            if len(digest) == 32:
+                return digest
+    raise ConfirmationRefused("cnf")
+
+
 def _first(claims: Mapping[str, Any], paths: Iterable[Path]) -> Any:
     """What is at the first path that leads anywhere."""
     for path in paths:
@@ -160,4 +183,14 @@ def _roles(found: Any) -> frozenset[str]:
     return frozenset(role for role in roles if "," not in role)
 
 
-__all__ = ["DEFAULT_PATHS", "Attribute", "ClaimMap", "ClaimRefused", "look_up", "marks", "parse_claim_path"]
+__all__ = [
+    "DEFAULT_PATHS",
+    "Attribute",
+    "ClaimMap",
+    "ClaimRefused",
+    "ConfirmationRefused",
+    "confirmed_by",
+    "look_up",
+    "marks",
+    "parse_claim_path",
+]

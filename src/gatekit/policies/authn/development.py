@@ -14,9 +14,10 @@ from pydantic import Field, SecretStr
 from gatekit.core.ports import Ports
 from gatekit.policies.authn.bearer import TokenPlace
 from gatekit.policies.authn.claims import Attribute
+from gatekit.policies.authn.forms import ClaimPaths, Words
 from gatekit.policies.authn.jose import Jws
 from gatekit.policies.authn.jose_keys import read_secret
-from gatekit.policies.authn.jwt import Jwt, Words
+from gatekit.policies.authn.jwt import Jwt
 from gatekit.policies.authn.jwt_bound import DEVELOPMENT, BoundJwt
 from gatekit.policies.authn.keysets import FixedKeys
 from gatekit.policies.authn.method import IdentityHeaders
@@ -40,7 +41,7 @@ class DevelopmentTokens(TokenPlace):
     method: Literal["development"] = "development"
     key: str = Field(default=f"file:{KEY_FILE}", repr=False)
     """The key that signs them, as a reference."""
-    claims: Mapping[Attribute, Words] = Field(default_factory=dict)
+    claims: ClaimPaths = Field(default_factory=dict)
     """Attribute of the identity → where it is in the token, as for `jwt`."""
 
     def bind_tokens(self, ports: Ports, realm: str, headers: IdentityHeaders) -> BoundJwt:

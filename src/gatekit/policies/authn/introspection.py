@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, TypedDict, Unpack
+from typing import Annotated, Literal, TypedDict, Unpack
 
-from pydantic import Field, SecretStr, StringConstraints, WithJsonSchema, field_validator, model_validator
+from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from gatekit.core.networks import Networks
 from gatekit.core.ports import Ports
 from gatekit.core.units import Seconds
 from gatekit.policies.authn.bearer import TokenPlace
-from gatekit.policies.authn.claims import Attribute, ClaimMap
+from gatekit.policies.authn.claims import Attribute
 from gatekit.policies.authn.client_auth import (
     AssertionAlgorithm,
     Assertions,
@@ -21,15 +21,11 @@ from gatekit.policies.authn.client_auth import (
     read_signer,
 )
 from gatekit.policies.authn.discovery import checked_url
+from gatekit.policies.authn.forms import ClaimPaths, Word, Words
 from gatekit.policies.authn.introspection_bound import BoundIntrospection
 from gatekit.policies.authn.method import IdentityHeaders
 
-_Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=512)]
 _ClientId = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]+$", max_length=512)]
-_Texts = Annotated[
-    tuple[_Text, ...],
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
-]
 
 
 class Introspection(TokenPlace):
@@ -48,10 +44,10 @@ class Introspection(TokenPlace):
     method: Literal["introspection"] = "introspection"
     url: str | None = None
     """The introspection endpoint. Without it, the metadata of `issuer` tell it, which are read again every hour."""
-    issuer: _Text | None = None
+    issuer: Word | None = None
     """Whose tokens are taken: every answer must then have this `iss`, to the letter. A server that sends none needs
     `url` and no `issuer`; the identity's issuer is then the endpoint."""
-    audience: _Texts = ()
+    audience: Words = ()
     """Whom a token must be for: one of these has to be in the answer's `aud`. An answer without `aud` is refused."""
     unchecked_audience: bool = False
     """Whether tokens are taken whatever their audience. RFC 7662 lets a server send no `aud`. Say so only where it
@@ -67,20 +63,20 @@ class Introspection(TokenPlace):
     assertion_key: SecretStr | None = None
     """The private key for `private_key_jwt`, as PEM or JWK: `env:NAME`, `file:/path`, or the key itself. RSA of 2048
     bits or more, EC on P-256, or Ed25519."""
-    assertion_key_id: _Text | None = None
+    assertion_key_id: Word | None = None
     """The `kid` of assertions, where it is not that of the JWK."""
     assertion_algorithm: AssertionAlgorithm | None = None
     """What assertions are signed with: RS256 or PS256 with an RSA key (RS256 unless the JWK says otherwise)."""
-    assertion_audience: _Text | None = None
+    assertion_audience: Word | None = None
     """Whom assertions are for. The endpoint if not given; some servers want their issuer or token endpoint here."""
-    claims: Mapping[Attribute, _Texts] = Field(default_factory=dict)
+    claims: ClaimPaths = Field(default_factory=dict)
     """Attribute of the identity → where it is in the answer, in paths as for `jwt`: `{"subject": "username"}`. By
     default `sub`, or `client_id` where the answer has no `sub`; `tenant_id`; `client_id`, `azp`; `scope`, `scp`;
     `roles`, `realm_access.roles`. An empty list for none. Where clients choose their ids themselves, one of them may
     be somebody's `sub` (RFC 9700 section 4.15): name the path for the subject then."""
     leeway: Seconds = Field(default=60.0, ge=0, le=300)
     """How far `nbf` and `iat` may lie ahead, for clocks that differ. A token whose `exp` has passed is expired."""
-    token_type_hint: _Text | None = "access_token"  # noqa: S105 - a word of RFC 7009
+    token_type_hint: Word | None = "access_token"  # noqa: S105 - a word of RFC 7009
     """What the server is told to look for first (RFC 7662 section 2.1); None tells it nothing."""
     jws: bool = True
     """Whether tokens that look like a JWT are asked about as well."""
@@ -104,24 +100,6 @@ class Introspection(TokenPlace):
     def _is_secret(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value().strip("* \t\r\n"):
             raise ValueError("a secret is neither empty nor asterisks: those stand for one where it must not be shown")
-        return value
-
-    @field_validator("audience", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("claims", mode="before")
-    @classmethod
-    def _one_or_many_each(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        return {name: (one,) if isinstance(one, str) else one for name, one in value.items()}
-
-    @field_validator("claims")
-    @classmethod
-    def _are_paths(cls, value: Mapping[Attribute, _Texts]) -> Mapping[Attribute, _Texts]:
-        ClaimMap(value)
         return value
 
     @model_validator(mode="after")

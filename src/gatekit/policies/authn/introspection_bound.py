@@ -15,11 +15,18 @@ from gatekit.core.policy import Job
 from gatekit.core.ports import Ports, Reach
 from gatekit.core.verdict import Reply
 from gatekit.policies.authn.bearer import Token
-from gatekit.policies.authn.claims import DEFAULT_PATHS, Attribute, ClaimMap, ClaimRefused, marks
+from gatekit.policies.authn.claims import (
+    DEFAULT_PATHS,
+    Attribute,
+    ClaimMap,
+    ClaimRefused,
+    ConfirmationRefused,
+    confirmed_by,
+    marks,
+)
 from gatekit.policies.authn.client_auth import ClientAuth
 from gatekit.policies.authn.introspection_state import Told
 from gatekit.policies.authn.introspector import Introspector, Server
-from gatekit.policies.authn.jose import decode_base64url
 from gatekit.policies.authn.method import Answer, IdentityHeaders, Verified, refusal, unavailable
 
 if TYPE_CHECKING:
@@ -118,14 +125,16 @@ class BoundIntrospection:
             if self._audiences.isdisjoint((audience,) if isinstance(audience, str) else audience):
                 raise Objection("authn.wrong_audience")
         _check_type(members)
-        certificate = _certificate(members.get("cnf"))
         try:
+            certificate = confirmed_by(members)
             # A `sub` is unique among those whom one server knows, so which server it is belongs to it in any case.
             issuer = issuer or self._asker.endpoint
             identity = self._claims.identity(members, issuer=issuer, scheme="introspection", expires=expires)
             found = marks(members, identity)
         except ClaimRefused as refused:
             raise Objection("authn.missing_claim" if refused.missing else "authn.malformed_claim") from None
+        except ConfirmationRefused:
+            raise Objection("authn.unsupported_confirmation") from None
         until = now + self._max_ttl if expires is None else min(expires, now + self._max_ttl)
         return Verified(identity, self._headers(identity), found, until, certificate)
 
@@ -166,22 +175,6 @@ def _check_type(members: Mapping[str, Any]) -> None:
     for name in ("typ", "token_use", "type"):
         if str(members.get(name, "")).lower() in _OTHER_TYPES:
             raise Objection("authn.wrong_type")
-
-
-def _certificate(confirmation: Mapping[str, Any] | None) -> bytes | None:
-    """The SHA-256 of the certificate that a token is bound to (RFC 8705 section 3.2), None for one that is bound to
-    nothing. Another confirmation cannot be looked at here, and one that nobody looks at protects nothing."""
-    if confirmation is None:
-        return None
-    value = confirmation.get("x5t#S256")
-    if len(confirmation) == 1 and isinstance(value, str) and value.isascii():
-        try:
-            digest = decode_base64url(value.encode("ascii"))
-        except ValueError:
-            digest = b""
-        if len(digest) == 32:
-            return digest
-    raise Objection("authn.unsupported_confirmation")
 
 
 __all__ = ["PATHS", "REFUSALS", "BoundIntrospection"]

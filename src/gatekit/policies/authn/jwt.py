@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Literal, TypedDict, Unpack
+from typing import Any, Final, Literal, TypedDict, Unpack
 
-from pydantic import Field, SecretStr, StringConstraints, WithJsonSchema, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from gatekit.core.networks import Networks
 from gatekit.core.ports import Ports, Reach, Secrets, plain_secret
 from gatekit.core.units import Seconds
 from gatekit.policies.authn.bearer import TokenPlace
 from gatekit.policies.authn.claims import Attribute, ClaimMap, parse_claim_path
+from gatekit.policies.authn.forms import ClaimPaths, Word, Words
 from gatekit.policies.authn.jose_keys import (
     ASYMMETRIC,
     SYMMETRIC,
@@ -28,10 +29,6 @@ from gatekit.policies.authn.method import IdentityHeaders
 
 _ALL: Final = ASYMMETRIC | SYMMETRIC
 _SOURCES: Final = ("jwks_url", "discovery", "jwks", "pem", "secret")
-_TEXTS: Final = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-
-Word = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=2048)]
-Words = Annotated[tuple[Word, ...], WithJsonSchema(_TEXTS)]
 
 
 class Jwt(TokenPlace):
@@ -77,7 +74,7 @@ class Jwt(TokenPlace):
     """The clients whose tokens are taken, as the claims for `client` name them. None for all."""
     required_claims: Words = ()
     """Further claims that a token must have, as paths."""
-    claims: Mapping[Attribute, Words] = Field(default_factory=dict)
+    claims: ClaimPaths = Field(default_factory=dict)
     """Attribute of the identity → where it is in the token: a path or several, of which the first that leads anywhere
     counts. Dots lead into objects (`realm_access.roles`); a URL is one name, and a name with dots stands in double
     quotes. By default `sub`; `tenant_id`; `client_id`, `azp`; `scope`, `scp`; `roles`, `realm_access.roles`. An empty
@@ -90,18 +87,6 @@ class Jwt(TokenPlace):
     """How long one attempt to fetch keys may take, in seconds."""
     stale: Seconds = Field(default=86_400.0, gt=0, le=30 * 86_400)
     """For how many seconds keys are used after they were fetched, while the issuer does not answer."""
-
-    @field_validator("audience", "algorithms", "types", "clients", "required_claims", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("claims", mode="before")
-    @classmethod
-    def _one_or_many_each(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        return {name: (one,) if isinstance(one, str) else one for name, one in value.items()}
 
     @field_validator("algorithms")
     @classmethod

@@ -14,8 +14,16 @@ from gatekit.core.policy import Job
 from gatekit.core.ports import Clock
 from gatekit.errors import StoreUnavailable
 from gatekit.policies.authn.bearer import Token
-from gatekit.policies.authn.claims import ClaimMap, ClaimRefused, look_up, marks, parse_claim_path
-from gatekit.policies.authn.jose import Jws, JwsRefused, decode_base64url
+from gatekit.policies.authn.claims import (
+    ClaimMap,
+    ClaimRefused,
+    ConfirmationRefused,
+    confirmed_by,
+    look_up,
+    marks,
+    parse_claim_path,
+)
+from gatekit.policies.authn.jose import Jws, JwsRefused
 from gatekit.policies.authn.jose_keys import Key
 from gatekit.policies.authn.keysets import Keys
 from gatekit.policies.authn.method import Answer, IdentityHeaders, Verified, refusal, unavailable
@@ -188,11 +196,13 @@ class BoundJwt:
             return self._caller(jws.claims)
         except ClaimRefused as refused:
             return self._replies["authn.missing_claim" if refused.missing else "authn.malformed_claim"]
+        except ConfirmationRefused:
+            return self._replies["authn.unsupported_confirmation"]
         except _Refused as refused:
             return self._replies[refused.reason]
 
     def _caller(self, claims: Mapping[str, Any]) -> Verified:
-        certificate = _certificate(claims)
+        certificate = confirmed_by(claims)
         issuer = claims.get("iss", "")
         if not isinstance(issuer, str):
             raise _Refused("authn.malformed_claim")
@@ -229,24 +239,6 @@ def _audience(claims: Mapping[str, Any]) -> Iterable[str]:
     if isinstance(found, list):
         return [one for one in found if isinstance(one, str)]
     return (found,) if isinstance(found, str) else ()
-
-
-def _certificate(claims: Mapping[str, Any]) -> bytes | None:
-    """The digest of the certificate that a token is bound to (RFC 8705 section 3.1), None for a bearer token (RFC 7800).
-    Raises _Refused for any other way to be bound, as a token is none to its bearer then."""
-    if "cnf" not in claims:
-        return None
-    confirmation = claims["cnf"]
-    if not isinstance(confirmation, dict) or confirmation.keys() != {"x5t#S256"}:
-        raise _Refused("authn.unsupported_confirmation")
-    thumbprint = confirmation["x5t#S256"]
-    try:
-        digest = decode_base64url(thumbprint.encode("ascii")) if isinstance(thumbprint, str) else b""
-    except ValueError:
-        digest = b""
-    if len(digest) != 32:
-        raise _Refused("authn.malformed_claim")
-    return digest
 
 
 __all__ = ["DEVELOPMENT", "BoundJwt"]

@@ -19,12 +19,13 @@ from urllib.parse import urlsplit
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from gatekit.core.exchange import Exchange
-from gatekit.core.headers import encode_name, fold
+from gatekit.core.headers import fold
 from gatekit.core.identity import Identity
 from gatekit.core.policy import Job
 from gatekit.core.ports import Ports
 from gatekit.core.units import Seconds
 from gatekit.core.verdict import Reply
+from gatekit.policies.authn.forms import HeaderName, SchemeName
 from gatekit.policies.authn.key_hash import KeyHash, prefix_of, read_hash
 from gatekit.policies.authn.key_records import Found, Known, StoredKeys
 from gatekit.policies.authn.method import Answer, IdentityHeaders, Verified, refusal
@@ -140,11 +141,11 @@ class ApiKeys(BaseModel):
     `file:/path` that hold one."""
     stale: Seconds = Field(default=STALE, ge=0, le=86400)
     """For how many seconds a key that was found goes on when the store does not answer any more."""
-    header: str = "x-api-key"
+    header: HeaderName = "x-api-key"
     """The header that carries the key."""
     query: str | None = None
     """A query parameter that may carry it instead. Queries end up in logs on the way: only where headers cannot be."""
-    scheme: str | None = None
+    scheme: SchemeName | None = None
     """The scheme word before the key in the header, as in `Authorization: Bearer …`. Another scheme is no key."""
     max_length: int = Field(default=512, ge=16, le=8192)
     """The longest key, in bytes. A longer one is wrong without being hashed."""
@@ -158,18 +159,6 @@ class ApiKeys(BaseModel):
             raise ValueError(
                 "a password would be shown with the settings: put the URL into the environment, as env:NAME"
             )
-        return value
-
-    @field_validator("header")
-    @classmethod
-    def _is_name(cls, value: str) -> str:
-        return encode_name(value).decode("ascii")
-
-    @field_validator("scheme")
-    @classmethod
-    def _is_scheme(cls, value: str | None) -> str | None:
-        if value is not None:
-            encode_name(value)
         return value
 
     @field_validator("query")
