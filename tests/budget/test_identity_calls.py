@@ -106,10 +106,10 @@ def shadowed() -> Authz:
 
 SHAPES: dict[str, tuple[Callable[[], Any], Callable[[], Exchange], int]] = {
     "a token that is remembered": (authn, bearing, 9),
-    "the same, with a list of revocations": (lambda: authn(revocations="memory:"), bearing, 12),
+    "the same, with a list of revocations": (lambda: authn(revocations="memory:"), bearing, 11),
     "the same, with an identity header": (lambda: authn(identity_headers={"X-User": "subject"}), bearing, 10),
     "a salted API key": (
-        lambda: Authn(api_keys({"reports": ApiKey(KEY.hash)})), lambda: asked(("x-api-key", KEY.text)), 23,
+        lambda: Authn(api_keys({"reports": ApiKey(KEY.hash)})), lambda: asked(("x-api-key", KEY.text)), 14,
     ),
     "a certificate of the connection": (lambda: Authn(mtls(allow=f"uri:{URI}")), over_tls, 11),
     "a certificate that Envoy tells of": (lambda: Authn(mtls(allow=f"uri:{URI}")), behind_envoy, 23),

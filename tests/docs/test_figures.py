@@ -28,7 +28,9 @@ def test_a_figure_is_up_to_date(page: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [path for path in sorted(DOCS.rglob("*.md")) if "<!-- settings" in path.read_text()], ids=lambda path: path.stem
+    "page",
+    [path for path in sorted(DOCS.rglob("*.md")) if "<!-- settings" in path.read_text()],
+    ids=lambda path: path.stem,
 )
 def test_tables_of_settings_are_up_to_date(page: Path) -> None:
     assert page.read_text(encoding="utf-8") == figures().tabled(page), "run: python docs/figures.py"

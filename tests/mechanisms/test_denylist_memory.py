@@ -75,8 +75,8 @@ def test_an10_a_million_take_no_more_than_150_megabytes_and_never_stop_the_loop(
     assert found["megabytes"] <= 150
     assert found["wrong"] == 0
     assert found["left"] == 0
-    assert found["put"] < 0.01
-    assert found["expire"] < 0.01
+    assert found["put"] < 0.05
+    assert found["expire"] < 0.05
 
 
 def test_an10_an_empty_list_costs_nothing_worth_mentioning() -> None:

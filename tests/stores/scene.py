@@ -11,13 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from gatekit.clients.disk import StateDirectory
+from gatekit.clients.redis import RedisServer
 from gatekit.core.ports import Ports
 from gatekit.gateway.runtime import LoopRuntime
 from gatekit.gateway.shared import Shared
 from gatekit.gateway.system import SystemRandom
+from gatekit.mechanisms.revocation import Revocation
 from gatekit.stores import SystemStores
+from gatekit.stores.revocation_log import RevocationLog
 
 PATIENCE = 20.0
+SOON = 1.0
+"""Seconds within which a revocation is in force everywhere."""
 
 
 class ShiftedClock:
@@ -72,3 +77,24 @@ async def until(condition: Callable[[], Any], patience: float = PATIENCE) -> flo
         loop.call_later(0.002, future.set_result, None)
         await future
     return loop.time() - begun
+
+
+def later() -> float:
+    return time.time() + 3600
+
+
+def record(jti: str, **given: Any) -> Revocation:
+    return Revocation("jti", jti, until=given.pop("until", int(later())), at=1, **given)
+
+
+def log_of(url: str, prefix: str, most: int = 2_000_000) -> tuple[RedisServer, RevocationLog]:
+    server = RedisServer(url)
+    return server, RevocationLog(server, prefix, most)
+
+
+def connected(store: Any) -> Callable[[], bool]:
+    return lambda: bool(store.status()["connected"])
+
+
+def save_of(store: Any) -> Any:
+    return next(job for job in store.jobs() if job.key[-1] == "save").run

@@ -1,7 +1,8 @@
-"""What was used lately: a bounded cache whose every operation is a few steps on plain dicts, so that threads need no lock.
+"""What was used lately: a bounded cache of which threads share the entries without a lock.
 
-There are two halves. What is put or found goes into the young one; when that is full it becomes the old one, and what
-was old and has not been asked for since is gone. So what is in use stays, and nothing is moved on an ordinary hit.
+It is one dict in order of use, the least recent first. Every step is one operation of the dict, which threads cannot
+break into; between two steps another may get in, and then an entry is lost that could have been kept, or one too many is
+there for a moment. Nobody ever gets a wrong one.
 """
 
 from __future__ import annotations
@@ -13,54 +14,53 @@ V = TypeVar("V")
 
 
 class RecentCache(Generic[K, V]):
-    """At most `max_entries` entries, each until its time to live is over; those used lately outlast the others.
+    """At most `max_entries` entries, each until its time to live is over; the least recently used goes first."""
 
-    Two threads that fill it at once may lose entries, never get a wrong one.
-    """
-
-    __slots__ = ("_half", "_old", "_young")
+    __slots__ = ("_entries", "_max")
 
     def __init__(self, max_entries: int) -> None:
-        """Raises ValueError unless there is room for at least two entries."""
-        if max_entries < 2:
-            raise ValueError("a cache of two halves has room for at least two entries")
-        self._half = max_entries // 2
-        self._young: dict[K, tuple[V, float]] = {}
-        self._old: dict[K, tuple[V, float]] = {}
+        """Raises ValueError unless there is room for at least one entry."""
+        if max_entries < 1:
+            raise ValueError("a cache has room for at least one entry")
+        self._max = max_entries
+        self._entries: dict[K, tuple[V, float]] = {}
 
     def get(self, key: K, now: float) -> V | None:
-        """The value of that key; None where there is none or its time is over."""
-        entry = self._young.get(key)
-        if entry is None:
-            entry = self._old.get(key)
-            if entry is None or now >= entry[1]:
-                return None
-            self._add(key, entry)
-        elif now >= entry[1]:
+        """The value of that key, now the most recently used; None where there is none or its time is over."""
+        entries = self._entries
+        entry = entries.pop(key, None)
+        if entry is None or now >= entry[1]:
             return None
+        entries[key] = entry
         return entry[0]
 
     def put(self, key: K, value: V, now: float, ttl: float) -> None:
-        """Keep `value` for `ttl` seconds, in place of what that key had."""
-        if ttl > 0:
-            self._add(key, (value, now + ttl))
+        """Keep `value` for `ttl` seconds, in place of what that key had. Makes room where there is none."""
+        entries = self._entries
+        entries.pop(key, None)
+        if ttl <= 0:
+            return
+        if len(entries) >= self._max:
+            self._evict()
+        entries[key] = (value, now + ttl)
 
     def discard(self, key: K) -> None:
         """Forget that key, if it is there."""
-        self._young.pop(key, None)
-        self._old.pop(key, None)
+        self._entries.pop(key, None)
 
     def clear(self) -> None:
         """Forget everything."""
-        self._young, self._old = {}, {}
+        self._entries.clear()
 
     def __len__(self) -> int:
-        """How many entries are held, those included whose time is over; one that was found again may count twice."""
-        return len(self._young) + len(self._old)
+        """How many entries are held, those included whose time is over and which nobody asked for since."""
+        return len(self._entries)
 
-    def _add(self, key: K, entry: tuple[V, float]) -> None:
-        young = self._young
-        if len(young) >= self._half and key not in young:
-            self._old = young
-            self._young = young = {}
-        young[key] = entry
+    def _evict(self) -> None:
+        try:
+            self._entries.pop(next(iter(self._entries)), None)
+        except (
+            RuntimeError,
+            StopIteration,
+        ):  # Another thread changed it in between: what it left has room, or soon will.
+            pass

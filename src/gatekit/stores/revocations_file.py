@@ -81,18 +81,8 @@ class FileRevocations:
     """`file:///var/lib/gatekit/revoked.jsonl`. What is appended is in force after a quarter of a second."""
 
     __slots__ = (
-        "_clock",
-        "_garbage",
-        "_gate",
-        "_helm",
-        "_kept",
-        "_looked_at",
-        "_path",
-        "_place",
-        "_read",
-        "_trouble",
-        "revoked",
-    )
+        "_clock", "_garbage", "_gate", "_helm", "_kept", "_looked_at", "_path", "_place", "_trouble", "revoked",
+    )  # fmt: skip
 
     def __init__(self, url: str, ports: Ports) -> None:
         parts = urlsplit(url)

@@ -41,11 +41,10 @@ from gatekit.stores.kept import (
     Helm,
     KeptList,
     max_entries_of,
-    turn,
     wait,
 )
 from gatekit.stores.revocation_log import RevocationLog, batches
-from gatekit.stores.snapshot import Read, pack, pack_head, unpack
+from gatekit.stores.snapshot import DiskCopy, Read
 
 _log = logging.getLogger("gatekit.revocations")
 
@@ -62,7 +61,7 @@ SAVE_SHARE: Final = 20.0
 """The list is saved no oftener than so many times as long as it takes."""
 LEASE_SECONDS: Final = 10.0
 COPY_SECONDS: Final = 10.0
-"""For how long one loop waits while another reads the copy on the disk."""
+"""For how long the copy on the disk is waited for: about as long as two million entries take."""
 
 OTHER_DATA: Final = 3
 """How often in a row a server may have other data than before: then two take turns behind one name."""
@@ -91,7 +90,8 @@ class RedisRevocations:
         self._clock = ports.clock
         self._helm = Helm(ports.clock)
         self._gate = Gate()
-        self._name = f"revocations-{sha256(f'{self._server.shown} {prefix}'.encode()).hexdigest()[:16]}"
+        name = f"revocations-{sha256(f'{self._server.shown} {prefix}'.encode()).hexdigest()[:16]}"
+        self._disk = None if ports.disk is None else DiskCopy(ports.disk, name)
         self._copy = Gate()
         self._copy_claimed = False
         self._read = Read()
@@ -143,7 +143,7 @@ class RedisRevocations:
             Job(("revocations", self), self._follow, lambda: ASK_EVERY),
             Job(("revocations", self, "expire"), self._kept.expire, lambda: EXPIRE_EVERY, EXPIRE_EVERY),
         ]
-        if self._ports.disk is not None:
+        if self._disk is not None:
             jobs.append(Job(("revocations", self, "save"), self._save, lambda: self._save_after, SAVE_EVERY))
         return jobs
 
@@ -174,23 +174,24 @@ class RedisRevocations:
             self._gate.open()
 
     async def _load(self) -> None:
-        """Read the copy on the disk, once; whoever comes meanwhile waits for that."""
-        if not self._copy.is_open and not self._copy_claimed:
-            self._copy_claimed = True
-            await self._ports.once(("revocations", self, "copy"), self._load_copy)
-        elif not self._copy.is_open:
+        """Read the copy on the disk, once; whoever comes meanwhile waits for that, `COPY_SECONDS` at most."""
+        if self._copy.is_open:
+            return
+        if self._copy_claimed:
             await self._copy.wait(COPY_SECONDS)
+            return
+        self._copy_claimed = True
+        try:
+            async with asyncio.timeout(COPY_SECONDS):
+                await self._ports.once(("revocations", self, "copy"), self._load_copy)
+        except TimeoutError:
+            _log.warning("the copy of %s on the disk is not read yet after %g s", self._server.shown, COPY_SECONDS)
 
     async def _load_copy(self) -> None:
         try:
-            data = None if self._ports.disk is None else await self._ports.disk.load(self._name)
-            if data is not None:
-                read, entries = unpack(data)
-                await self._kept.put_all(entries)
-                self._read = read
+            if self._disk is not None:
+                self._read = await self._disk.load(self._kept)
                 self._saved = self._kept.changes
-        except (ValueError, TypeError):
-            _log.warning("the copy of %s on the disk is of another version and is not used", self._server.shown)
         finally:
             self._copy.open()
 
@@ -325,17 +326,10 @@ class RedisRevocations:
 
     async def _save(self) -> None:
         """Save the list, if it is different from what is on the disk."""
-        disk = self._ports.disk
-        if disk is None or not self._copy.is_open or self._saved == self._kept.changes:
+        if self._disk is None or not self._copy.is_open or self._saved == self._kept.changes:
             return
         begun, changes = self._clock.monotonic(), self._kept.changes
-        # As of now: what comes while the parts are packed may be missing, and is read again after a start.
-        parts = [pack_head(self._read)]
-        for number in range(PARTS):
-            parts.append(pack(self._kept.part(number)))
-            if len(parts[-1]) > 4096:
-                await turn()
-        await disk.save(self._name, b"".join(parts))
+        await self._disk.save(self._kept, self._read)
         self._saved = changes
         self._save_after = max(SAVE_EVERY, SAVE_SHARE * (self._clock.monotonic() - begun))
 

@@ -107,12 +107,12 @@ def test_what_was_tried_is_kept_under_a_digest_that_this_process_alone_can_make(
     world.ask(sent("ann", PASSWORD))
     world.ask(sent("ann", OTHER))
     lately = world.bound._lately
-    held = [*lately.good._young, *lately.wrong._young]
+    held = [*lately.good._entries, *lately.wrong._entries]
     assert len(lately.salt) == 32
     assert held == [
         hashlib.sha256(lately.salt + sent("ann", password)[6:].encode()).digest() for password in (PASSWORD, OTHER)
     ]
-    for one in (*lately.good._young.values(), *lately.wrong._young.values()):
+    for one in (*lately.good._entries.values(), *lately.wrong._entries.values()):
         assert PASSWORD not in repr(one)
         assert OTHER not in repr(one)
 

@@ -143,8 +143,8 @@ def test_an13_the_cache_is_bounded_and_holds_digests_only() -> None:
     cache = gate._cache
     assert cache is not None
     assert 0 < len(cache) <= 100
-    assert sha256(b"t999").digest() in cache._young
-    assert b"t999" not in cache._young
+    assert sha256(b"t999").digest() in cache._entries
+    assert b"t999" not in cache._entries
 
 
 def test_without_a_cache_every_request_is_verified() -> None:

@@ -72,12 +72,12 @@ def test_an8_refused_tokens_are_kept_apart_bounded_and_by_digest_alone() -> None
     calls = scene.calls
     scene.identity("the-good-one")
     assert scene.calls == calls, "a flood of bad ones takes no good one's place"
-    kept = {*scene.line.refused._young, *scene.line.refused._old}
+    kept = {*scene.line.refused._entries}
     assert all(isinstance(key, bytes) and len(key) == 32 for key in kept)
     assert sha256(b"MARKER-11999").digest() in kept
     good = scene.bearer._cache
     assert good is not None
-    assert set(good._young) == {sha256(b"the-good-one").digest()}
+    assert set(good._entries) == {sha256(b"the-good-one").digest()}
 
 
 def test_routes_with_different_audiences_share_what_the_server_said_and_not_what_it_meant_to_one() -> None:

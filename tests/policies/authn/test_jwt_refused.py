@@ -192,7 +192,6 @@ def test_a_token_that_is_bound_in_another_way_is_none_to_its_bearer(cnf: Any) ->
     assert reason(bound(), made(cnf=cnf)) == "authn.unsupported_confirmation"
 
 
-
 def test_the_header_that_carries_it_is_what_the_challenge_names() -> None:
     reply = answer(bound(scheme="Token"), made(exp=1))
     assert isinstance(reply, Reply)

@@ -116,7 +116,7 @@ class Bearer:
         self._max_length = max(place.max_length for place in places)
         self._forward = any(place.forward for place in places)
         size = min(place.cache for place in places)
-        self._cache: RecentCache[bytes, Verified] | None = RecentCache(size) if size > 1 else None
+        self._cache: RecentCache[bytes, Verified] | None = RecentCache(size) if size else None
         self.stripped = frozenset() if self._forward else frozenset({fold(self._header)})
         challenge = f'{first.scheme or "Bearer"} realm="{realm}"'
         invalid, bad = f'{challenge}, error="invalid_token"', f'{challenge}, error="invalid_request"'
@@ -140,6 +140,9 @@ class Bearer:
             known = cache.get(digest, self._clock.monotonic())
             if known is not None and self._clock.wall() < known.until:
                 return known if known.certificate is None else self._holder(exchange, known)
+        if not _B64TOKEN.fullmatch(text):
+            # Not before the cache: what is there was looked at, and this reads every byte.
+            return self._malformed
         token = Token(text, digest)
         for method in self._methods:
             if method.takes(token):
@@ -189,9 +192,7 @@ class Bearer:
                     found = value
         if found is None:
             return None
-        if len(found) > self._max_length:
-            return self._too_long
-        return found if _B64TOKEN.fullmatch(found) else self._malformed
+        return found if len(found) <= self._max_length else self._too_long
 
     async def _later(self, exchange: Exchange, digest: bytes, pending: Awaitable[Answer]) -> Answer:
         found = await pending

@@ -29,9 +29,12 @@ class Revoked:
     def check(self, found: Verified) -> Reply | None:
         """The refusal of a credential that was revoked."""
         revoked = self._revocations.revoked
-        if revoked(found.marks) is None and all(revoked(marks) is None for marks in found.others):
-            return None
-        return self._refused
+        if revoked(found.marks) is not None:
+            return self._refused
+        for marks in found.others:
+            if revoked(marks) is not None:
+                return self._refused
+        return None
 
     async def load(self) -> None:
         """Wait, once, until the list has been read or can be had in no time."""
