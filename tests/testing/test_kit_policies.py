@@ -250,7 +250,7 @@ def test_a_refusal_of_the_door_runs_the_policies() -> None:
     assert run([], request("HEAD")).body == b""
 
 
-def test_the_detector_finds_a_policy_that_waits_also_under_a_loop() -> None:
+async def test_the_detector_finds_a_policy_that_waits_also_under_a_loop() -> None:
     with Suspensions() as suspensions:
         (fine,) = suspensions.watch(Probe("a", []))
         policy = fine.bind(test_ports())
