@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from gatekit.config.entries import near
 from gatekit.config.model import GatewayConfig, Route
 from gatekit.config.printed import names_secret
-from gatekit.config.standing import kind_of, standing
+from gatekit.config.standing import Standing, kind_of, standing
 from gatekit.core.contracts import in_stage_order, violations
 from gatekit.core.policy import Spec
 from gatekit.errors import Problem
@@ -130,7 +130,8 @@ def _remarks(config: GatewayConfig, pause: Pause) -> Iterator[Problem]:
         try:
             stands = standing(config.policies, route.policies)
         except ValueError:
-            continue  # Compiling says so.
+            # Compiling says so, and nothing is to be said of what stands there.
+            stands = Standing((), frozenset(map(kind_of, config.policies)))
         for kind, sentence in shared:
             if kind not in stands.taken:
                 yield Problem(f"routes[{place}]", f"{kind} of the gateway: {sentence}", severity="warning")
