@@ -56,6 +56,12 @@ async def test_az1_a_route_that_nobody_said_anything_of_is_closed_and_listed() -
     ]  # fmt: skip
 
 
+def test_az1_a_route_that_allows_nothing_of_its_own_is_listed_too() -> None:
+    shop = gateway(Authn(TOKENS), routes=[route("/forgotten", Authz()), route("/open", Authz(public=True))])
+    (warning,) = shop.plan.warnings
+    assert str(warning).startswith("routes[0].policies: warning: authz:")
+
+
 async def test_az2_what_the_gateway_denies_no_route_allows() -> None:
     deny = Authz(public=True, deny=[{"id": "suspended", "claims": {"suspended": True}}])
     shop = gateway(Authn(TOKENS), deny, routes=[route("/a", Authz(public=True)), route("/b")])
