@@ -182,7 +182,6 @@ APPS: dict[str, Callable[[Jwks], App]] = {
     "starlette, open": lambda jwks: starlette_app(),
     "starlette, gatekit without policies": lambda jwks: Policies(starlette_app()),
     "starlette, gatekit": lambda jwks: _gatekit(starlette_app(), jwks),
-    "starlette, gatekit cache=20000": lambda jwks: _gatekit(starlette_app(), jwks, cache=20_000),
     "starlette, gatekit cache=0": lambda jwks: _gatekit(starlette_app(), jwks, cache=0),
     "starlette, its own + PyJWT": lambda jwks: starlette_peer(Decoded(jwks)),
     "starlette, its own + PyJWT, kept": lambda jwks: starlette_peer(Remembered(jwks)),

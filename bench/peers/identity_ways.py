@@ -34,7 +34,7 @@ SERVED = (
     "fastapi, open", "fastapi, gatekit", "fastapi, dependency + PyJWT", "fastapi, fastapi-azure-auth",
 )  # fmt: skip
 REMEMBER = frozenset({
-    "starlette, gatekit", "starlette, gatekit cache=20000", "starlette, its own + PyJWT, kept", "fastapi, gatekit",
+    "starlette, gatekit", "starlette, its own + PyJWT, kept", "fastapi, gatekit",
 })  # fmt: skip
 CONNECTIONS = 16
 
