@@ -97,13 +97,10 @@ def kept(most: int) -> list[str]:
     """How many of so many callers are found again, by the cache itself."""
     rows = []
     for count in (most // 2, most * 3 // 4, most):
-        row = [f"{count:,}"]
-        for size in (most, 2 * most):
-            for order in (in_turn(range(count)), at_random(range(count))):
-                row += [f"{found_share(order, size, 4 * count):.1%}"]
-        rows.append(row)
-    columns = ", ".join(f"cache={size} {order}" for size in (most, 2 * most) for order in ("in turn", "at random"))
-    return table("Tokens that are found again, all within a minute", f"callers, {columns}", rows)
+        orders = (in_turn(range(count)), at_random(range(count)))
+        rows.append([f"{count:,}", *(f"{found_share(order, most, 4 * count):.1%}" for order in orders)])
+    title = f"Tokens that are found again, all within a minute, of {most:,} that are remembered"
+    return table(title, "callers, in turn, at random", rows)
 
 
 def _ours(name: str) -> str:
