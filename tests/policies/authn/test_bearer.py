@@ -250,3 +250,15 @@ def test_an_empty_query_has_nothing_to_cut() -> None:
     gate, exchange = bearer(Takes(), query="t"), request("GET", "/")
     gate.strip(exchange)
     assert not exchange.rewritten
+
+
+def test_methods_that_share_a_token_agree_whether_it_goes_on() -> None:
+    with pytest.raises(ValueError, match="say forward for all"):
+        bearer(Takes(), Takes(), places=(TokenPlace(forward=True), TokenPlace()))
+
+
+def test_of_limits_that_differ_the_wider_length_and_the_smaller_memory_count() -> None:
+    gate = bearer(Takes(), places=(TokenPlace(max_length=100, cache=0), TokenPlace(max_length=200, cache=50)))
+    assert said(asked(gate, ("Authorization", "Bearer " + "a" * 200))) == "good"
+    assert said(asked(gate, ("Authorization", "Bearer " + "a" * 201))) == "authn.token_too_long"
+    assert gate._cache is None

@@ -107,14 +107,20 @@ class Bearer:
     )  # fmt: skip
 
     def __init__(self, places: Sequence[TokenPlace], methods: Sequence[TokenMethod], ports: Ports, realm: str) -> None:
+        """Raises ValueError where the methods do not agree whether the token goes on: it is one token."""
         first = places[0]
+        if len({place.forward for place in places}) > 1:
+            raise ValueError(
+                "several methods look for a token in the same place, and only some of them forward it: say forward for all "
+                "of them, or for none"
+            )
         self._methods = tuple(methods)
         self._clock = ports.clock
         self._header = first.header.encode("ascii")
         self._scheme = None if first.scheme is None else first.scheme.lower().encode("ascii")
         self._query = None if first.query is None else first.query.encode("utf-8")
         self._max_length = max(place.max_length for place in places)
-        self._forward = any(place.forward for place in places)
+        self._forward = first.forward
         size = min(place.cache for place in places)
         self._cache: RecentCache[bytes, Verified] | None = RecentCache(size) if size else None
         self.stripped = frozenset() if self._forward else frozenset({fold(self._header)})
