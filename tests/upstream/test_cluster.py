@@ -9,6 +9,7 @@ import pytest
 
 from gatekit.core.events import EndpointFailed
 from gatekit.errors import UpstreamError
+from gatekit.upstream.inflow import HIGH_WATER
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
@@ -275,3 +276,29 @@ async def test_no_endpoint(world: Any) -> None:
     with pytest.raises(UpstreamError) as caught:
         await world.cluster().open(world.request())
     assert (caught.value.reason, caught.value.status) == ("upstream.no_endpoint", 503)
+
+
+async def test_a_connection_whose_answer_was_not_read_to_its_end_can_be_used_again(world: Any) -> None:
+    """The body has filled the buffer and ended, so that reading stands still when the client leaves."""
+
+    async def script(peer: Any) -> None:
+        await peer.request()
+        size = HIGH_WATER + 1
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size)
+        await peer.request()
+        await peer.send(OK)
+
+    cluster = world.cluster(await world.serve(script))
+    left = await cluster.open(world.request())
+    connection = left._connection
+    assert connection is not None
+    while not connection.ended:
+        await asyncio.sleep(0)
+    assert connection.paused
+    left.close()
+    assert world.pool(cluster).idle == 1
+    assert connection.buffered == 0
+    response = await asyncio.wait_for(cluster.open(world.request()), 5)
+    assert response._connection is connection
+    assert await world.body(response) == b"ok"
+    response.close()

@@ -84,6 +84,14 @@ class Connection(Inflow, asyncio.Protocol):
     def finish(self) -> None:
         """The exchange is over and the connection idle."""
         self.busy = False
+        if self.chunks:
+            # The answer is here whole, and its reader left before the end. Reading may have been paused for it: the
+            # next exchange would wait for an answer that nobody reads.
+            self.chunks = []
+            self.buffered = 0
+            if self.paused:
+                self.paused = False
+                self.resume()
         if self._head_only:
             # llhttp waits for the body of a HEAD response: it has to start afresh.
             self._parser = httptools.HttpResponseParser(self)
