@@ -141,6 +141,14 @@ def deploy(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def memcached(session: nox.Session) -> None:
+    """Counters in a real memcached, which only the system has (apt-get install memcached)."""
+    session.install("-e", ".[dev]")
+    required = {"GATEKIT_REQUIRE_MEMCACHED": "1", "GATEKIT_REQUIRE_SERVERS": "1"}
+    session.run("pytest", "-q", "tests/stores/test_counters_limits.py", *session.posargs, env=required)
+
+
+@nox.session(default=False)
 def corpora(session: nox.Session) -> None:
     """The public conformance corpus of CEL (cel-spec 0.24), which comes with the source distribution of cel-python."""
     session.install("-e", ".[dev]", "pip")

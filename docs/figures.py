@@ -26,6 +26,7 @@ SETTINGS = re.compile(r"(<!-- settings ([\w.]+):(\w+) -->\n).*?(<!-- /settings -
 
 _SAYS = {
     Stage.OBSERVE: "telemetry: hears how everything ends",
+    Stage.PRIORITY: "how important is it?",
     Stage.SHED: "overload: turn away before work is done",
     Stage.PREFLIGHT: "CORS preflights",
     Stage.LIMIT_ANONYMOUS: "limits by what is known of anybody",

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
         UpstreamError,
     )
     from gatekit.gateway.gateway import Gateway
-    from gatekit.gateway.system import revocations
+    from gatekit.gateway.system import plans, revocations
     from gatekit.policies.authn import (
         ApiKey,
         Authn,
@@ -71,7 +71,15 @@ if TYPE_CHECKING:
     from gatekit.policies.authz.external import external
     from gatekit.policies.cors import Cors
     from gatekit.policies.guard import SecurityHeaders
-    from gatekit.policies.rate_limit import RateLimit
+    from gatekit.policies.overload import Overload, Priority
+    from gatekit.policies.rate_limit import (
+        LimitExceeded,
+        LimitNear,
+        LimitRule,
+        RateLimit,
+        StoreBack,
+        StoreLost,
+    )
     from gatekit.policies.telemetry import Telemetry
     from gatekit.policies.transform import Redirect, RequestHeaders, Respond, ResponseHeaders, Rewrite
 
@@ -111,15 +119,20 @@ _HOMES = {
     "Job": "core.policy",
     "KeySetRefreshed": "core.events",
     "KeySetStale": "core.events",
+    "LimitExceeded": "policies.rate_limit",
+    "LimitNear": "policies.rate_limit",
+    "LimitRule": "policies.rate_limit",
     "MisplacedPolicy": "errors",
     "MissingPort": "errors",
     "MissingSecret": "errors",
     "Outcome": "core.outcome",
+    "Overload": "policies.overload",
     "Param": "policies.authz",
     "Placement": "core.policy",
     "PolicyFailed": "core.events",
     "PolicySuspended": "errors",
     "Ports": "core.ports",
+    "Priority": "policies.overload",
     "Problem": "errors",
     "RateLimit": "policies.rate_limit",
     "Redirect": "policies.transform",
@@ -138,6 +151,8 @@ _HOMES = {
     "ShadowPolicy": "policies.authz",
     "Spec": "core.policy",
     "Stage": "core.policy",
+    "StoreBack": "policies.rate_limit",
+    "StoreLost": "policies.rate_limit",
     "StoreUnavailable": "errors",
     "Telemetry": "policies.telemetry",
     "TextTest": "policies.authz",
@@ -153,6 +168,7 @@ _HOMES = {
     "jwt": "policies.authn",
     "mtls": "policies.authn",
     "new_api_key": "policies.authn",
+    "plans": "gateway.system",
     "revocations": "gateway.system",
     "violations": "core.contracts",
 }
@@ -174,11 +190,12 @@ __all__ = [
     "ANONYMOUS", "ApiKey", "Authn", "Authz", "BasicUser", "BodyFilter", "BreakerChanged", "CertificateCaller",
     "CertificateTest", "ClaimTest", "ClientDisconnected", "Cluster", "ConfigApplied", "ConfigRefused",
     "ConfigRejected", "ContractViolation", "Cors", "EndpointFailed", "Event", "Events", "Exchange", "Fault",
-    "GatekitError", "Gateway", "GatewayConfig", "GatewayStarted", "Grade", "Headers", "IDENTITY", "Identity", "Job", "KeySetRefreshed", "KeySetStale",
-    "MisplacedPolicy", "MissingPort", "MissingSecret", "Outcome", "Param", "Placement", "PolicyFailed",
-    "PolicySuspended", "Ports", "Problem", "RateLimit", "Redirect", "Reply", "RequestHeaders", "RequestRefused",
-    "Respond", "ResponseHead", "ResponseHeaders", "ResponseTruncated", "Rewrite", "Route", "RouteFailed", "Rule",
-    "SecurityHeaders", "ShadowPolicy", "Spec", "Stage", "StoreUnavailable", "Telemetry", "TextTest",
-    "UpstreamError", "__version__", "all_of", "api_keys", "basic", "cel", "development_tokens", "external",
-    "hash_password", "introspection", "jwt", "mtls", "new_api_key", "revocations", "violations",
+    "GatekitError", "Gateway", "GatewayConfig", "GatewayStarted", "Grade", "Headers", "IDENTITY", "Identity", "Job",
+    "KeySetRefreshed", "KeySetStale", "LimitExceeded", "LimitNear", "LimitRule", "MisplacedPolicy", "MissingPort",
+    "MissingSecret", "Outcome", "Overload", "Param", "Placement", "PolicyFailed", "PolicySuspended", "Ports",
+    "Priority", "Problem", "RateLimit", "Redirect", "Reply", "RequestHeaders", "RequestRefused", "Respond",
+    "ResponseHead", "ResponseHeaders", "ResponseTruncated", "Rewrite", "Route", "RouteFailed", "Rule",
+    "SecurityHeaders", "ShadowPolicy", "Spec", "Stage", "StoreBack", "StoreLost", "StoreUnavailable", "Telemetry",
+    "TextTest", "UpstreamError", "__version__", "all_of", "api_keys", "basic", "cel", "development_tokens",
+    "external", "hash_password", "introspection", "jwt", "mtls", "new_api_key", "plans", "revocations", "violations",
 ]  # fmt: skip

@@ -98,6 +98,12 @@ class Cors(_Single):
     kind = "cors"
 
 
+class Overload(_Single):
+    """`gatekit.Overload` around an app: turn away what is more than can be done."""
+
+    kind = "overload"
+
+
 class RateLimit(_Single):
     """`gatekit.RateLimit` around an app: how often may they?"""
 
@@ -155,6 +161,6 @@ class Router:
 
 
 __all__ = [
-    "Authn", "Authz", "Cors", "Policies", "RateLimit", "RequestHeaders", "ResponseHeaders", "Router", "SecurityHeaders",
+    "Authn", "Authz", "Cors", "Overload", "Policies", "RateLimit", "RequestHeaders", "ResponseHeaders", "Router", "SecurityHeaders",
     "Telemetry", "blocking",
 ]  # fmt: skip

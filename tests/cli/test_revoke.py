@@ -154,7 +154,7 @@ def test_the_store_may_come_from_the_environment(path: Path, monkeypatch: pytest
         ("", "say where the gateways look"),
         ("memory:", "within each process"),
         ("postgres://user:hunter2@host", "begins with one of file:"),
-        ("redis://user:hunter2@host/x", "the URL of a Redis server"),
+        ("redis://user:hunter2@host/x", "URL of a Redis server"),
         ("env:NOWHERE", "env:NOWHERE is not set"),
     ],
 )

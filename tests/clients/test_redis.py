@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +14,7 @@ from urllib.parse import quote
 import pytest
 import pytest_asyncio
 import trustme
+from tests.clients.redis_scene import Front
 from tests.servers.valkey import Valkey, valkey_server
 
 from gatekit.clients.redis import RedisRefused, RedisServer, Script
@@ -69,7 +69,7 @@ def test_a_url_and_what_is_shown_of_it(url: str, shown: str) -> None:
     [
         "", "redis:", "redis://", "redis:///0", "http://host", "redis://host/x", "redis://host/-1", "redis://host/1/2",
         "redis://host:port", "redis://host:70000", "redis://[::1", "redis://host/0#a", "redis://host?db=1",
-        "redis://host?socket_timeout=9", "redis://host?ca=/etc/ca.pem", "redis://host?timeout=", "redis://host?timeout=0",
+        "redis://host?socket_timeout=9", "redis://host?ca=/etc/ca.pem", "redis://host?timeout=", "redis://host?timeout=0.004",
         "redis://host?timeout=6", "redis://host?timeout=1e-1", "redis://host?timeout=nan", "redis://host?timeout=1&timeout=2",
         "redis://host?x", "redis://user:hunter2@", "redis://user:hunter2@host/x", "redis://host?password=hunter2",
         "redis://host?hunter2", "redis://host:hunter2",
@@ -188,7 +188,7 @@ async def test_a_server_that_hangs_is_waited_for_as_long_as_was_said(tmp_path: P
             assert time.monotonic() - begun < 2.0
         with pytest.raises(StoreUnavailable, match=r"did not answer within 0\.2 s"):
             await server.run(ADD, ["a"], [1])
-        with pytest.raises(StoreUnavailable, match=r"did not answer within 0\.2 s"):
+        with pytest.raises(StoreUnavailable, match=r"did not answer within 1 s"):
             async with server.listening("news"):
                 raise AssertionError("not reached")
         hanging.resume()
@@ -272,54 +272,6 @@ def test_what_a_closed_loop_left_is_forgotten(valkey: Valkey) -> None:
     assert len(server._clients) == 0
 
 
-@pytest.mark.servers
-async def test_closing_goes_on_to_its_end_whoever_is_cancelled_meanwhile(
-    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = RedisServer(valkey.url)
-    await server.ask("PING")
-    (client,) = server._clients.values()
-    begun, go_on, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    close = client.aclose
-
-    async def slow(close_connection_pool: bool) -> None:
-        begun.set()
-        await go_on.wait()
-        await close(close_connection_pool)
-        done.set()
-
-    monkeypatch.setattr(client, "aclose", slow)
-    closing = asyncio.create_task(server.aclose())
-    await begun.wait()
-    closing.cancel()
-    await asyncio.wait([closing], timeout=0.01)
-    assert not closing.done()
-    go_on.set()
-    with pytest.raises(asyncio.CancelledError):
-        await closing
-    assert done.is_set()
-
-
-@pytest.mark.servers
-async def test_closing_that_hangs_is_given_up(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = RedisServer(f"{valkey.url}?timeout=0.1")
-    await server.ask("PING")
-    (client,) = server._clients.values()
-    given_up = asyncio.Event()
-
-    async def hang(close_connection_pool: bool) -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            given_up.set()
-
-    with monkeypatch.context() as patched:
-        patched.setattr(client, "aclose", hang)
-        await server.aclose()
-    assert given_up.is_set()
-    await client.aclose(close_connection_pool=True)
-
-
 # -- a channel
 
 
@@ -388,52 +340,6 @@ async def test_a_long_message_that_comes_in_pieces_is_one(server: RedisServer) -
 
 
 # -- TLS
-
-
-class Front:
-    """TLS in front of Valkey."""
-
-    def __init__(self, target: int) -> None:
-        self.authority = trustme.CA()
-        self.port = 0
-        self._target = target
-        self._server: asyncio.Server | None = None
-        self._open: set[asyncio.StreamWriter] = set()
-
-    async def start(self, name: str, clients: trustme.CA | None = None) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.authority.issue_cert(name).configure_cert(context)
-        if clients is not None:
-            clients.configure_trust(context)
-            context.verify_mode = ssl.CERT_REQUIRED
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=context)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        behind, to_behind = await asyncio.open_connection("127.0.0.1", self._target)
-        self._open |= {writer, to_behind}
-
-        async def back() -> None:
-            with suppress(OSError):
-                while data := await behind.read(65536):
-                    writer.write(data)
-
-        returning = asyncio.ensure_future(back())
-        with suppress(OSError):
-            while data := await reader.read(65536):
-                to_behind.write(data)
-        to_behind.transport.abort()
-        writer.transport.abort()
-        await returning
-
-    async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for one in self._open:
-            one.transport.abort()
-        turned = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_later(0.02, turned.set_result, None)
-        await turned
 
 
 @pytest_asyncio.fixture

@@ -12,7 +12,7 @@ from gatekit.testing import TestResponse, call
 TOKEN = "correct-horse-battery"
 LOCAL = "127.0.0.1"
 BOUND = 10.0
-CLOSED = [("GET", "/status"), ("POST", "/drain"), ("POST", "/reload")]
+CLOSED = [("GET", "/status"), ("GET", "/saturation"), ("POST", "/drain"), ("POST", "/reload")]
 
 
 class Told:
@@ -21,6 +21,7 @@ class Told:
     def __init__(self) -> None:
         self.not_ready: str | None = None
         self.reloaded: Mapping[str, Any] = {"generation": 2}
+        self.saturated: Mapping[str, Any] = {"saturation": 0.73}
         self.calls: list[str] = []
         self.may_end = asyncio.Event()
         self.may_end.set()
@@ -32,6 +33,10 @@ class Told:
     async def status(self) -> Mapping[str, Any]:
         self.calls.append("status")
         return {"generation": 1, "path": "/a\nb"}
+
+    async def saturation(self) -> Mapping[str, Any]:
+        self.calls.append("saturation")
+        return self.saturated
 
     async def drain(self) -> Mapping[str, Any]:
         self.calls.append("drain")

@@ -23,6 +23,7 @@ def told() -> Told:
         ("GET", "/live", 200, {"live": True}),
         ("GET", "/ready", 200, {"ready": True}),
         ("GET", "/status", 200, {"generation": 1, "path": "/a\nb"}),
+        ("GET", "/saturation", 200, {"saturation": 0.73}),
         ("POST", "/drain", 200, {"drained": True, "cut": 0}),
         ("POST", "/drain?wait=true", 200, {"drained": True, "cut": 0}),
         ("POST", "/drain?wait=FALSE", 200, {"drained": True, "cut": 0}),
@@ -51,6 +52,12 @@ async def test_a_reload_that_changed_nothing_is_a_conflict(told: Told) -> None:
     told.reloaded = {"refused": ["routes[0]: no"], "generation": 1}
     answer = await ask(told, "POST", "/reload")
     assert (answer.status, answer.json()) == (409, {"refused": ["routes[0]: no"], "generation": 1})
+
+
+async def test_a_saturation_that_nobody_knows_is_no_number(told: Told) -> None:
+    told.saturated = {"error": "no worker tells"}
+    answer = await ask(told, "GET", "/saturation")
+    assert (answer.status, answer.json()) == (503, {"error": "no worker tells"})
 
 
 @pytest.mark.parametrize("path", ["/live", "/ready"])
@@ -93,7 +100,7 @@ async def test_no_other_spelling_of_a_path_is_an_endpoint(told: Told, target: st
     for method in ("GET", "POST"):
         answer = await ask(told, method, target)
         assert answer.status == 404
-        assert answer.json() == {"endpoints": ["/live", "/ready", "/status", "/drain", "/reload"]}
+        assert answer.json() == {"endpoints": ["/live", "/ready", "/status", "/saturation", "/drain", "/reload"]}
     assert told.calls == []
 
 

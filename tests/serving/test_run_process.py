@@ -219,6 +219,7 @@ async def test_one_that_ends_before_it_read_its_orders_is_waited_for(monkeypatch
         await worker.end(0.0)
     [asked] = made
     assert TOKEN not in asked["env"]
+    assert asked["env"]["GATEKIT_PROCESSES"] == "1"
     assert listening.fileno() == -1
     assert asked["process_group"] == 0
 

@@ -107,7 +107,7 @@ def test_the_banner_says_what_is_served_from_where(monkeypatch: pytest.MonkeyPat
         "serves gateway.yaml",
         "generation 1, revision r7, routes: 3, clusters: 2",
         "listening  http://127.0.0.1:8000 (granian: HTTP/1.1)\n",
-        "admin      http://127.0.0.1:9901: /live /ready /status /drain /reload\n",
+        "admin      http://127.0.0.1:9901: /live /ready /status /saturation /drain /reload\n",
         "workers    1 on 4 processors, each up to 16384 connections; open files: 1024",
         "  gateway.yaml:3: mind this",
         "SIGHUP reloads; SIGTERM drains: 2.5 s as before, then up to 30 s",

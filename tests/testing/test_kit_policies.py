@@ -14,7 +14,7 @@ from gatekit.core.identity import Identity
 from gatekit.core.outcome import Fault, finished
 from gatekit.core.paths import canonical
 from gatekit.core.policy import Spec
-from gatekit.core.ports import Ask, Ports
+from gatekit.core.ports import Ask, Limit, Ports
 from gatekit.core.verdict import Reply
 from gatekit.errors import PolicySuspended, StoreUnavailable
 from gatekit.testing import (
@@ -22,6 +22,7 @@ from gatekit.testing import (
     FakeCounters,
     FakeFetch,
     FakeRevocations,
+    FakeStores,
     FixedRandom,
     Log,
     ManualClock,
@@ -64,7 +65,7 @@ def test_randomness_repeats() -> None:
 def test_counters_are_all_or_nothing() -> None:
     clock = ManualClock()
     counters = FakeCounters(clock)
-    wide, narrow = Ask("a", 3, 10.0), Ask("b", 1, 10.0)
+    wide, narrow = (Ask(key, Limit(amount, 10.0, "fixed_window")) for key, amount in (("a", 3), ("b", 1)))
     first = step(counters.take([wide, narrow]), "take")
     assert [one.allowed for one in first] == [True, True]
     assert [one.remaining for one in first] == [2, 0]
@@ -78,6 +79,10 @@ def test_counters_are_all_or_nothing() -> None:
     with pytest.raises(StoreUnavailable):
         step(counters.take([wide]), "take")
     assert len(counters.asked) == 7
+    counters.unavailable = False
+    step(counters.charge([wide._replace(cost=-1)]), "charge")
+    assert counters.charged == [wide._replace(cost=-1)]
+    assert step(counters.take([wide]), "take")[0].remaining == 2
 
 
 def test_fetch_gives_its_answers_in_order_and_refuses_the_rest() -> None:
@@ -92,6 +97,16 @@ def test_fetch_gives_its_answers_in_order_and_refuses_the_rest() -> None:
         step(fetch("GET", "http://down/"), "fetch")
     with pytest.raises(AssertionError, match="nothing was scripted for GET http://b/"):
         step(fetch("GET", "http://b/"), "fetch")
+
+
+def test_stores_have_counters_and_plans() -> None:
+    ports = test_ports()
+    stores = FakeStores(plans={"acme": "gold"})
+    assert stores.plans("memory:", ports).find("acme") == "gold"
+    assert stores.plans("memory:", ports).find("other") is None
+    assert stores.counters("memory:", ports) is stores.counters("other:", ports) is stores.counted
+    given = FakeCounters()
+    assert FakeStores(counters=given).counters("memory:", ports) is given
 
 
 def test_revocations_match_every_claim_named() -> None:

@@ -293,7 +293,7 @@ async def test_a_connection_whose_answer_was_not_read_to_its_end_can_be_used_aga
     connection = left._connection
     assert connection is not None
     while not connection.ended:
-        await asyncio.sleep(0)
+        await connection.wait(connection.sweeper.now() + 5)
     assert connection.paused
     left.close()
     assert world.pool(cluster).idle == 1

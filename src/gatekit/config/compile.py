@@ -19,7 +19,7 @@ from gatekit.core.door import Door
 from gatekit.core.peers import Trust
 from gatekit.core.pipeline import Pipeline
 from gatekit.core.plan import ClusterPlan, RoutePlan, SplitPlan, TlsPlan
-from gatekit.core.policy import Hooks, Job, Spec, StatusHook, bound, jobs_of, status_of
+from gatekit.core.policy import Hooks, Job, Spec, bound, jobs_of
 from gatekit.core.ports import Ports
 from gatekit.core.verdict import ErrorShape, Reply
 from gatekit.errors import ConfigRefused, GatekitError, Problem
@@ -71,7 +71,7 @@ def compile_config(
         cluster_plans=site.plans, no_route=no_route, jobs=site.jobs(pause), ports=ports, warnings=warnings,
         fallback=fallback, digest=digest(config, pause),
         parts=[*config.places.parts(), *config.routes, *routes, *matcher.parts(pause)],
-        speaking=site.speaking,
+        policies=site.policies,
     )  # fmt: skip
 
 
@@ -130,7 +130,7 @@ class Site:
         self.clusters: dict[str, Destination] = {}
         self.plans: list[ClusterPlan] = []
         self.workers: list[object] = []
-        self.speaking: list[tuple[str, str, StatusHook]] = []
+        self.policies: list[tuple[str, str, object]] = []
         self._shared = config.policies
         self._ports = ports
         self._factory = factory
@@ -150,9 +150,7 @@ class Site:
             else:
                 found.append(hooks)
                 self.workers.append(hooks.policy)
-                status = status_of(hooks.policy)
-                if status is not None:
-                    self.speaking.append((owner, hooks.kind, status))
+                self.policies.append((owner, hooks.kind, hooks.policy))
         return found
 
     def standing(self, route: Route, path: str) -> Standing:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gatekit.config.printed import settings, shown
 from gatekit.core.events import PolicyFailed
 from gatekit.core.outcome import Fault
+from gatekit.core.policy import status_of
 from gatekit.core.verdict import Reply
 from gatekit.errors import RouteFailed
 from gatekit.routing.explain import explain
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from gatekit.core.exchange import Exchange
     from gatekit.core.pipeline import Pipeline
     from gatekit.core.plan import ClusterPlan, RoutePlan
-    from gatekit.core.policy import Job, StatusHook
+    from gatekit.core.policy import Job
     from gatekit.core.ports import Ports
     from gatekit.errors import Problem
     from gatekit.routing.explain import Explanation
@@ -37,13 +38,13 @@ class Snapshot:
 
     `clusters` are the destinations by name, `cluster_plans` what they were made from; `jobs` is the background work
     that this configuration asks for. `parts` is all that there are thousands of: who holds the list when the snapshot
-    goes can free them piece by piece (`let_go`). `speaking` are the policies that tell about themselves, each with whom it
-    belongs to and its kind. With `fallback` a request that no route matches goes to the app behind.
+    goes can free them piece by piece (`let_go`). `policies` are the bound ones, each with whom it belongs to and its
+    kind. With `fallback` a request that no route matches goes to the app behind.
     """
 
     __slots__ = (
         "__weakref__", "_ports", "cluster_plans", "clusters", "config", "digest", "door", "fallback", "generation", "jobs",
-        "matcher", "no_route", "parts", "routes", "speaking", "warnings",
+        "matcher", "no_route", "parts", "policies", "routes", "warnings",
     )  # fmt: skip
 
     def __init__(
@@ -63,7 +64,7 @@ class Snapshot:
         fallback: bool,
         digest: str,
         parts: list[object],
-        speaking: Sequence[tuple[str, str, StatusHook]] = (),
+        policies: Sequence[tuple[str, str, object]] = (),
     ) -> None:
         self.config = config
         self.generation = generation
@@ -78,7 +79,7 @@ class Snapshot:
         self.warnings = tuple(warnings)
         self.fallback = fallback
         self.parts = parts
-        self.speaking = tuple(speaking)
+        self.policies = tuple(policies)
         self._ports = ports
 
     def __repr__(self) -> str:
@@ -152,7 +153,8 @@ class Snapshot:
 
     def figures(self) -> list[dict[str, Any]]:
         """What the policies tell about themselves, each with where it stands."""
-        told = [(owner, kind, status()) for owner, kind, status in self.speaking]
+        hooks = [(owner, kind, status_of(policy)) for owner, kind, policy in self.policies]
+        told = [(owner, kind, status()) for owner, kind, status in hooks if status is not None]
         return [{"owner": owner, "policy": kind, **figures} for owner, kind, figures in told if figures]
 
     def describe(self) -> str:

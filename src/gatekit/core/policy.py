@@ -40,6 +40,7 @@ class Stage(IntEnum):
     """Where in a request's life a policy stands. A Gateway sorts by it; a middleware stack keeps its own order."""
 
     OBSERVE = 10
+    PRIORITY = 15
     SHED = 20
     PREFLIGHT = 30
     LIMIT_ANONYMOUS = 40

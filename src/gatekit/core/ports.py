@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from gatekit.core.events import Events
@@ -32,18 +33,54 @@ class Random(Protocol):
     def token(self, size: int) -> bytes: ...
 
 
-class Ask(NamedTuple):
-    """One question to `Counters`: may `key` spend `cost` out of `amount` per `period` seconds?"""
+class Calendar(Protocol):
+    """Windows that begin when people say they do: with a day, a week or a month of a time zone."""
 
-    key: str
+    @property
+    def name(self) -> str:
+        """What tells it from others: `month:Europe/Zurich`."""
+        ...
+
+    def window(self, moment: float) -> tuple[float, float]:
+        """Beginning and end of the window that `moment` lies in, all in seconds since the Unix epoch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How much: `amount` per `period` seconds, counted the way `algorithm` does.
+
+    With a `calendar` the windows are those of the calendar, and `period` is about how long one is.
+    """
+
     amount: int
     period: float
+    algorithm: str = "token_bucket"
+    calendar: Calendar | None = None
+
+    @property
+    def id(self) -> str:
+        """What tells its counters from those of other limits on the same key."""
+        calendar = "" if self.calendar is None else f":{self.calendar.name}"
+        return f"{self.algorithm}:{self.amount}:{self.period:g}{calendar}"
+
+
+class Ask(NamedTuple):
+    """One question to `Counters`: may `cost` be spent out of `limit` under `key`?
+
+    `key` names the counter: it tells whom it counts and, by `Limit.id`, against which limit. `mark` names what was taken
+    where it is given back by name (concurrency): a whole number below 2**53.
+    """
+
+    key: str
+    limit: Limit
     cost: int = 1
+    mark: int = 0
 
 
 class Taken(NamedTuple):
     """The answer: whether it fits, what is left now, and in how many seconds the whole amount is back (`reset_after`)
-    or this cost would fit again (`retry_after`, 0 where it fits)."""
+    or this cost would fit again (`retry_after`, 0 where it fits, infinity where it never will)."""
 
     allowed: bool
     remaining: int
@@ -52,11 +89,55 @@ class Taken(NamedTuple):
 
 
 class Counters(Protocol):
-    """Shared counters for rate limits. All or nothing: when one ask does not fit, none is charged."""
+    """Counters for rate limits. Each call is one step: nobody else's comes between its asks.
+
+    The asks of one call have different keys. All three raise StoreUnavailable when a shared store does not answer in
+    time. What one opens by URL may have `jobs()` and `status()`.
+    """
 
     async def take(self, asks: Sequence[Ask]) -> Sequence[Taken]:
-        """One answer for each ask. Raises StoreUnavailable when the store does not answer in time."""
+        """One answer for each ask. All or nothing: when one does not fit, none is charged. A cost of 0 only looks."""
         ...
+
+    async def charge(self, asks: Sequence[Ask]) -> None:
+        """Spend what has been used already, whether it fits or not; a negative cost gives back. For concurrency a negative
+        cost gives back what was taken under that `mark`."""
+        ...
+
+    async def reset(self, asks: Sequence[Ask]) -> None:
+        """Forget these counters, as if nothing had been spent."""
+        ...
+
+
+class Plans(Protocol):
+    """Which limits somebody has by name, kept outside of the configuration. It answers from memory."""
+
+    def find(self, name: str) -> str | None:
+        """What is kept under that name (a user, a tenant, a key): the name of a plan, or limits as text. None where
+        nothing is."""
+        ...
+
+
+class Signal(Protocol):
+    """What one exchange waits for and another brings about. Good for one wait."""
+
+    def fire(self) -> bool:
+        """Let whoever waits go on, from any thread or loop. False where nobody will: the time was over, it was fired
+        before, or it was given up."""
+        ...
+
+    async def wait(self, seconds: float) -> bool:
+        """True once it was fired, False when so many seconds have passed first. A wait that is cancelled gives it up."""
+        ...
+
+    @property
+    def fired(self) -> bool:
+        """Whether `fire` said True: also where the wait was cancelled before it could return."""
+        ...
+
+
+Signals = Callable[[], Signal]
+"""Makes a signal, for the running loop or, where there is none, for this thread, which then stands still while it waits."""
 
 
 class Fetched(NamedTuple):
@@ -151,6 +232,10 @@ class Stores(Protocol):
 
     def api_keys(self, url: str, ports: Ports) -> ApiKeyRecords: ...
 
+    def counters(self, url: str, ports: Ports) -> Counters: ...
+
+    def plans(self, url: str, ports: Ports) -> Plans: ...
+
 
 Secrets = Callable[[str], str]
 """The secret that a reference names: `env:NAME`, `file:/path` (its last line break cut), or the text itself otherwise.
@@ -234,12 +319,13 @@ class Ports:
 
     `owner` names whom the bound policy belongs to (`gateway`, `route:orders`); with the kind and settings of the spec
     it makes the identity under which `cell` keeps state across reloads. `development` says that this is a developer's
-    machine, where credentials that anybody could make are taken.
+    machine, where credentials that anybody could make are taken. `processes` is how many processes this one is of:
+    each counts for itself what is not kept in a shared store.
     """
 
     __slots__ = (
-        "_clock", "_fetch", "_random", "_stores", "_used", "cells", "counters", "development", "disk", "events", "lock",
-        "once", "owner", "revocations", "secrets", "zones",
+        "_clock", "_fetch", "_random", "_signals", "_stores", "_used", "cells", "counters", "development", "disk", "events",
+        "lock", "once", "owner", "processes", "revocations", "secrets", "zones",
     )  # fmt: skip
 
     def __init__(
@@ -255,6 +341,8 @@ class Ports:
         disk: Disk | None = None,
         secrets: Secrets = plain_secret,
         zones: Zones = no_zones,
+        signals: Signals | None = None,
+        processes: int = 1,
         development: bool = False,
         events: Events | None = None,
         cells: Cells | None = None,
@@ -266,7 +354,9 @@ class Ports:
         self._random = random
         self._fetch = fetch
         self._stores = stores
+        self._signals = signals
         self.counters = counters
+        self.processes = processes
         self.revocations = revocations
         self.once = once
         self.disk = disk
@@ -303,6 +393,12 @@ class Ports:
             raise MissingPort("stores")
         return self._stores
 
+    @property
+    def signals(self) -> Signals:
+        if self._signals is None:
+            raise MissingPort("signals")
+        return self._signals
+
     def afresh(self) -> Ports:
         """The same ports with an account of used cells of their own: one generation's."""
         return self._derived(self.owner, set())
@@ -319,6 +415,8 @@ class Ports:
             disk=self.disk,
             secrets=self.secrets,
             zones=self.zones,
+            signals=self._signals,
+            processes=self.processes,
             development=self.development,
             events=self.events,
             cells=self.cells,

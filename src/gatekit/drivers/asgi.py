@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from gatekit.core.exchange import NO_BODY, Exchange, NoBody
 from gatekit.core.headers import Headers
-from gatekit.core.outcome import client_gone
+from gatekit.core.outcome import Fault, client_gone, unfinished
 from gatekit.core.paths import encode
 from gatekit.core.pipeline import Pipeline
 from gatekit.core.plan import Plan
@@ -132,6 +132,8 @@ class AsgiDriver:
             await cut_short(out)
         finally:
             flights.under_way.discard(out)
+            if not out.over and pipeline.observes:
+                out.finish(unfinished(out.status, reason="gateway.failed", fault=Fault.GATEWAY))
 
     async def other(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a scope that is no HTTP request."""
@@ -169,6 +171,8 @@ class AsgiDriver:
             await cut_websocket(out)
         finally:
             flights.under_way.discard(out)
+            if not out.over and pipeline.observes:
+                out.finish(unfinished(out.status, reason="gateway.failed", fault=Fault.GATEWAY))
 
 
 def _admit(plan: Plan, exchange: Exchange, scope: Any) -> tuple[str, Pipeline]:

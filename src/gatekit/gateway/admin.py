@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 
 from gatekit.core.headers import Headers
 from gatekit.errors import ConfigRefused
+from gatekit.gateway.status import mean_pressure
 
 if TYPE_CHECKING:
     from gatekit.gateway.gateway import Gateway, Source
@@ -29,6 +30,10 @@ class Subject(Protocol):
         ...
 
     async def status(self) -> Mapping[str, Any]: ...
+
+    async def saturation(self) -> Mapping[str, Any]:
+        """How close to its limits it is, for autoscalers; `{"error": ...}` when that cannot be said."""
+        ...
 
     async def drain(self) -> Mapping[str, Any]:
         """Drain, and tell what became of it once it is over."""
@@ -62,6 +67,9 @@ class OneGateway:
     async def status(self) -> Mapping[str, Any]:
         return self._gateway.status()
 
+    async def saturation(self) -> Mapping[str, Any]:
+        return mean_pressure([self._gateway.pressure()])
+
     async def drain(self) -> Mapping[str, Any]:
         report = await self._gateway.drain(grace=self._grace, timeout=self._timeout)
         return {"drained": True, "seconds": round(report.seconds, 3), "cut": report.cut, "ended": report.ended}
@@ -81,9 +89,9 @@ _Answer = tuple[int, Mapping[str, Any]]
 
 
 class Admin:
-    """GET `/live`, `/ready`, `/status`; POST `/drain`, `/reload`. Answers are JSON.
+    """GET `/live`, `/ready`, `/status`, `/saturation`; POST `/drain`, `/reload`. Answers are JSON.
 
-    Without a `token`, `/status`, `/drain` and `/reload` are open to peers on a Unix socket and on a loopback address
+    Without a `token`, all but `/live` and `/ready` are open to peers on a Unix socket and on a loopback address
     whose request names a loopback host and comes from no web page: a page in a browser on this machine can do nothing
     (DNS rebinding, cross-site requests). With one, `Authorization: Bearer TOKEN` is asked of everybody.
     """
@@ -97,6 +105,7 @@ class Admin:
         self._open: dict[str, Callable[[], _Answer]] = {"/live": self._live, "/ready": self._ready}
         self._closed: dict[str, tuple[str, Callable[[Any], Awaitable[_Answer]]]] = {
             "/status": ("GET", self._status),
+            "/saturation": ("GET", self._saturation),
             "/drain": ("POST", self._drain),
             "/reload": ("POST", self._reload),
         }
@@ -167,6 +176,11 @@ class Admin:
 
     async def _status(self, scope: Any) -> _Answer:
         return 200, await self._subject.status()
+
+    async def _saturation(self, scope: Any) -> _Answer:
+        """Never a number that stands for not knowing: an autoscaler would take the instances away."""
+        found = await self._subject.saturation()
+        return (503 if "error" in found else 200), found
 
     async def _drain(self, scope: Any) -> _Answer:
         """Answers when it is over, which is what a preStop hook waits for; `?wait=false` answers at once."""

@@ -22,6 +22,12 @@ class BlockingCounters:
     async def take(self, asks: Sequence[Ask]) -> Sequence[Taken]:
         return await awaited(lambda: self._inner.take(asks), self._timeout, self._loop_thread)
 
+    async def charge(self, asks: Sequence[Ask]) -> None:
+        await awaited(lambda: self._inner.charge(asks), self._timeout, self._loop_thread)
+
+    async def reset(self, asks: Sequence[Ask]) -> None:
+        await awaited(lambda: self._inner.reset(asks), self._timeout, self._loop_thread)
+
 
 class BlockingFetch:
     """`Fetch` that waits in the caller's thread."""

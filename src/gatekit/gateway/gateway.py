@@ -36,10 +36,11 @@ from gatekit.gateway.beside import Breather
 from gatekit.gateway.drain import Drain, DrainReport
 from gatekit.gateway.imagined import imagined
 from gatekit.gateway.lifespan import Lifespan
+from gatekit.gateway.limits import Limits
 from gatekit.gateway.loop_thread import SHARED
 from gatekit.gateway.retire import Retired
 from gatekit.gateway.runtime import Runtime, end_flights
-from gatekit.gateway.status import History, status_of
+from gatekit.gateway.status import History, pressure_of, saturation_of, status_of
 from gatekit.gateway.system import FETCH, system_ports
 from gatekit.routing.explain import Explanation
 from gatekit.routing.pause import Pause, no_pause
@@ -211,11 +212,26 @@ class Gateway(AsgiDriver):
             **status_of(self.plan, self._history, self._pools),
         }
 
+    @property
+    def limits(self) -> Limits:
+        """The rate limits in force, to look at and to free somebody from: `await gateway.limits.peek(tenant="acme")`."""
+        return Limits([(owner, policy) for owner, _, policy in self.plan.policies])
+
+    @property
+    def saturation(self) -> float:
+        """How close to its limit this process is, for autoscalers: 0 is idle, 1 full, above that it turns requests away.
+        The greatest that any `Overload` tells; 0 where there is none."""
+        return saturation_of(self.plan)
+
+    def pressure(self) -> dict[str, Any]:
+        """What that is made of: `saturation`, `lag` in seconds, and `scopes` by their names. Empty without an `Overload`."""
+        return pressure_of(self.plan)
+
     def admin(
         self, *, token: str | None = None, source: Source | None = None, grace: float = 5.0, timeout: float = 30.0
     ) -> Admin:
         """The admin endpoints of this gateway, an ASGI application for a listener of its own: `/live`, `/ready`,
-        `/status`, `/drain`, `/reload`. Without a `token` they are for this machine alone. `/reload` reads `source`,
+        `/status`, `/saturation`, `/drain`, `/reload`. Without a `token` they are for this machine alone. `/reload` reads `source`,
         `/drain` takes `grace` and `timeout`.
         """
         reading = None if source is None else lambda: source

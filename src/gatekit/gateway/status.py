@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gatekit.core.events import ConfigApplied, ConfigRejected, EndpointFailed, Events
@@ -77,6 +77,45 @@ def status_of(plan: Snapshot, history: History, pools: Pools) -> dict[str, Any]:
     }
 
 
+def saturation_of(plan: Snapshot) -> float:
+    """The greatest `saturation` that a policy tells, 0 where none does."""
+    return max((float(figures.get("saturation", 0.0)) for figures in plan.figures()), default=0.0)
+
+
+def pressure_of(plan: Snapshot) -> dict[str, Any]:
+    """What presses on this process, as its overload policies tell: `saturation` is the greatest of all, `lag` how many
+    seconds the event loop is late, `scopes` has each limiter by its name. Empty without such a policy."""
+    told = [figures for figures in plan.figures() if "saturation" in figures]
+    if not told:
+        return {}
+    scopes: dict[str, float] = {}
+    for figures in told:
+        for name, scope in figures["scopes"].items():
+            scopes[name] = max(scopes.get(name, 0.0), scope["saturation"])
+    return {
+        "saturation": max(figures["saturation"] for figures in told),
+        "lag": max(figures["lag"] for figures in told),
+        "scopes": scopes,
+    }
+
+
+def mean_pressure(processes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """That of an instance: the mean of its `workers`, since requests go to any of them; the lag is that of the latest.
+
+    Those that have nothing to tell are left out. When all have nothing there is an `error` and no number."""
+    told = [one for one in processes if "saturation" in one]
+    if not told:
+        return {"error": "no worker tells: a policy `overload` is needed, and a worker that serves"}
+    names = dict.fromkeys(name for one in told for name in one["scopes"])
+    count = len(told)
+    return {
+        "saturation": round(sum(one["saturation"] for one in told) / count, 3),
+        "lag": max(one["lag"] for one in told),
+        "scopes": {name: round(sum(one["scopes"].get(name, 0.0) for one in told) / count, 3) for name in names},
+        "workers": count,
+    }
+
+
 def _cluster(plan: ClusterPlan, destination: Destination, history: History, pools: Pools) -> dict[str, Any]:
     if not isinstance(destination, Cluster):
         kind = "transport" if plan.transport is not None else plan.app_interface
@@ -96,4 +135,4 @@ def _cluster(plan: ClusterPlan, destination: Destination, history: History, pool
     }
 
 
-__all__ = ["History", "status_of"]
+__all__ = ["History", "mean_pressure", "pressure_of", "saturation_of", "status_of"]

@@ -18,6 +18,7 @@ from gatekit.core.events import Events
 from gatekit.core.ports import PUBLIC, Cells, Fetched, Ports, Reach, Zone, store_url
 from gatekit.errors import MissingSecret
 from gatekit.gateway.shared import Shared, awaited
+from gatekit.gateway.signals import signal
 from gatekit.stores import SystemStores
 
 if TYPE_CHECKING:
@@ -133,9 +134,22 @@ def system_zone(name: str) -> Zone:
     return ahead
 
 
+PROCESSES = "GATEKIT_PROCESSES"
+"""The environment variable that says how many processes serve the same thing. `gatekit run` sets it for its workers."""
+
+
+def _processes() -> int:
+    text = os.environ.get(PROCESSES, "1")
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ValueError(f"{PROCESSES} is how many processes serve this together, a whole number from 1: not {text!r}")
+    return int(text)
+
+
 def system_ports(*, events: Events | None = None, cells: Cells | None = None) -> Ports:
     """Ports for production: real time and randomness, fetching from public addresses, in-memory state, locks that
-    threads may contend for. All of them serve event loops and the threads of a WSGI server alike."""
+    threads may contend for. All of them serve event loops and the threads of a WSGI server alike.
+
+    Raises ValueError where GATEKIT_PROCESSES is no number."""
     return Ports(
         clock=SystemClock(),
         random=SystemRandom(),
@@ -145,6 +159,8 @@ def system_ports(*, events: Events | None = None, cells: Cells | None = None) ->
         disk=StateDirectory.found(),
         secrets=system_secret,
         zones=system_zone,
+        signals=signal,
+        processes=_processes(),
         development=os.environ.get("GATEKIT_DEVELOPMENT") == "1",
         events=events,
         cells=cells,
@@ -160,3 +176,13 @@ def revocations(url: str) -> Any:
     """
     ports = system_ports()
     return ports.stores.revocations(store_url(url, ports), ports)
+
+
+def plans(url: str) -> Any:
+    """Who has which plan, at that URL, for a service that administers plans: `await plans(url).set("acme", "pro")`, and
+    `remove`. Gateways follow it where a `RateLimit` has the same URL as `plans_from`.
+
+    Raises ValueError on a URL that names no such store. `env:NAME` and `file:/path` are looked up, as in a configuration.
+    """
+    ports = system_ports()
+    return ports.stores.plans(store_url(url, ports), ports)

@@ -24,6 +24,8 @@ POLICIES: Mapping[str, str] = MappingProxyType(
         "authn": "gatekit.policies.authn:Authn",
         "authz": "gatekit.policies.authz:Authz",
         "cors": "gatekit.policies.cors:Cors",
+        "overload": "gatekit.policies.overload:Overload",
+        "priority": "gatekit.policies.overload:Priority",
         "rate_limit": "gatekit.policies.rate_limit:RateLimit",
         "redirect": "gatekit.policies.transform:Redirect",
         "request_headers": "gatekit.policies.transform:RequestHeaders",

@@ -52,4 +52,4 @@ def _admin(admin: str | None, token: bool) -> str:
     if admin is None:
         return "off"
     address = admin if admin.startswith("unix:") else f"http://{admin}"
-    return f"{address}: /live /ready /status /drain /reload{' (with the token)' if token else ''}"
+    return f"{address}: /live /ready /status /saturation /drain /reload{' (with the token)' if token else ''}"

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from gatekit.gateway.system import PROCESSES
 from gatekit.serving.channel import Channel, PeerGone
 from gatekit.serving.settings import TOKEN, Settings
 
@@ -50,7 +51,7 @@ class WorkerProcess:
             fds = (listening.fileno(), theirs.fileno())
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "gatekit.serving.worker", *map(str, fds),
-                stdin=asyncio.subprocess.PIPE, pass_fds=fds, env=_environment(),
+                stdin=asyncio.subprocess.PIPE, pass_fds=fds, env=_environment(settings.workers),
                 # A group of its own: what a terminal sends to all at once is for the supervisor alone.
                 process_group=0,
             )  # fmt: skip
@@ -93,6 +94,13 @@ class WorkerProcess:
             raise PeerGone("the worker was not started")
         return await self._channel.ask(what, timeout=timeout, **about)
 
+    async def pressure(self) -> Mapping[str, Any]:
+        """What it tells of its load; nothing where it does not answer."""
+        try:
+            return await self.ask("pressure", timeout=2.0)
+        except PeerGone:
+            return {}
+
     async def wait(self) -> int:
         """Its exit code, once it has ended."""
         return -1 if self._process is None else await self._process.wait()
@@ -130,9 +138,11 @@ class WorkerProcess:
         return {}
 
 
-def _environment() -> dict[str, str]:
-    """What workers inherit: everything but the admin token and the service manager's ear, which are the supervisor's."""
-    return {name: value for name, value in os.environ.items() if name not in (TOKEN, "NOTIFY_SOCKET")}
+def _environment(workers: int) -> dict[str, str]:
+    """What workers inherit: everything but the admin token and the service manager's ear, which are the supervisor's; and
+    how many they are."""
+    inherited = {name: value for name, value in os.environ.items() if name not in (TOKEN, "NOTIFY_SOCKET")}
+    return {**inherited, PROCESSES: str(workers)}
 
 
 def file_limit() -> int:

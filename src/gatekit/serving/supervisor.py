@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from gatekit.errors import ConfigRefused, GatekitError, Problem
+from gatekit.gateway.status import mean_pressure
 from gatekit.serving.certificates import Certificates
 from gatekit.serving.channel import PeerGone
 from gatekit.serving.process import WorkerProcess
@@ -131,6 +132,10 @@ class Supervisor:
             "refused": self._refused,
             "workers": asked,
         }
+
+    async def saturation(self) -> Mapping[str, Any]:
+        serving = [one for one in self.workers.values() if one.ready is not None and not one.leaving]
+        return mean_pressure(await asyncio.gather(*(worker.pressure() for worker in serving)))
 
     async def drain(self) -> Mapping[str, Any]:
         if self._drained is None:

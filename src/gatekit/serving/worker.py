@@ -127,6 +127,8 @@ class Worker:
             return {"error": "not started yet"}
         if what == "status":
             return gateway.status()
+        if what == "pressure":
+            return gateway.pressure()
         if what == "prepare":
             return await self._prepare(gateway, about)
         if what == "activate":

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Final, cast
 
-from gatekit.core.ports import ApiKeyRecords, Ports, Revocations
+from gatekit.core.ports import ApiKeyRecords, Counters, Plans, Ports, Revocations
 
 REVOCATIONS: Final[Mapping[str, str]] = {
     "file": "gatekit.stores.revocations_file:FileRevocations",
@@ -27,6 +27,30 @@ API_KEYS: Final[Mapping[str, str]] = {
 }
 """Scheme → where the store of API keys is."""
 
+COUNTERS: Final[Mapping[str, str]] = {
+    "limits+memcached": "gatekit.stores.counters_limits:LimitsCounters",
+    "limits+mongodb": "gatekit.stores.counters_limits:LimitsCounters",
+    "limits+redis": "gatekit.stores.counters_limits:LimitsCounters",
+    "redis": "gatekit.stores.counters_redis:redis_counters",
+    "redis+cluster": "gatekit.stores.counters_redis:redis_counters",
+    "redis+sentinel": "gatekit.stores.counters_redis:redis_counters",
+    "rediss": "gatekit.stores.counters_redis:redis_counters",
+    "rediss+cluster": "gatekit.stores.counters_redis:redis_counters",
+    "rediss+sentinel": "gatekit.stores.counters_redis:redis_counters",
+}
+"""Scheme → where the counters of rate limits are."""
+
+PLANS: Final[Mapping[str, str]] = {
+    "file": "gatekit.stores.plans_file:FilePlans",
+    "redis": "gatekit.stores.plans_redis:RedisPlans",
+    "redis+cluster": "gatekit.stores.plans_redis:RedisPlans",
+    "redis+sentinel": "gatekit.stores.plans_redis:RedisPlans",
+    "rediss": "gatekit.stores.plans_redis:RedisPlans",
+    "rediss+cluster": "gatekit.stores.plans_redis:RedisPlans",
+    "rediss+sentinel": "gatekit.stores.plans_redis:RedisPlans",
+}
+"""Scheme → where it is kept who has which plan."""
+
 
 class SystemStores:
     """`Stores` by the tables. Opening does no I/O, and no error repeats a URL: it may hold a password."""
@@ -36,6 +60,12 @@ class SystemStores:
 
     def api_keys(self, url: str, ports: Ports) -> ApiKeyRecords:
         return cast("ApiKeyRecords", _opened("API keys", API_KEYS, url, ports))
+
+    def counters(self, url: str, ports: Ports) -> Counters:
+        return cast("Counters", _opened("counters", COUNTERS, url, ports))
+
+    def plans(self, url: str, ports: Ports) -> Plans:
+        return cast("Plans", _opened("plans", PLANS, url, ports))
 
 
 def _opened(what: str, table: Mapping[str, str], url: str, ports: Ports) -> Any:

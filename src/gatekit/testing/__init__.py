@@ -2,7 +2,8 @@
 
 Nothing in gatekit imports it, and it may import everything. Names are loaded when they are first asked for (PEP 562):
 pytest loads `plugin` before it measures coverage, and importing the package must not import what is to be measured.
-`strategies` (needs `hypothesis`) and `plugin` (needs `pytest`) are modules of their own.
+`strategies` (needs `hypothesis`), `plugin` (needs `pytest`) and `counters`, the conformance kit of counters, are modules of
+their own.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from gatekit.testing.policies import Run, decide, observe, respond, run
     from gatekit.testing.probes import Log, Probe, Replacing
     from gatekit.testing.responses import ProtocolBroken, TestResponse
+    from gatekit.testing.signals import FakeSignals, Waiting
     from gatekit.testing.suspension import Suspensions, never_suspends
     from gatekit.testing.upstream import Answer, Seen, Upstream
     from gatekit.testing.websockets import websocket
@@ -42,6 +44,7 @@ _HOMES = {
     "FakeDisk": "fakes",
     "FakeFetch": "fakes",
     "FakeRevocations": "fakes",
+    "FakeSignals": "signals",
     "FakeStores": "fakes",
     "FaultProxy": "faults",
     "FetchCall": "fakes",
@@ -64,6 +67,7 @@ _HOMES = {
     "TestResponse": "responses",
     "Truncate": "faults",
     "Upstream": "upstream",
+    "Waiting": "signals",
     "call": "asgi",
     "call_wsgi": "wsgi",
     "decide": "policies",
@@ -93,8 +97,8 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "Answer", "Close", "Closes", "DoorRefused", "Drip", "FakeCounters", "FakeDisk", "FakeFetch", "FakeRevocations",
-    "FakeStores", "FaultProxy", "FetchCall", "FixedRandom", "Garble", "HalfClose", "Log", "ManualClock", "MemoryBody", "Probe",
-    "ProtocolBroken", "Refuse", "Replacing", "Reset", "Run", "SeededRandom", "Seen", "Stall", "Suspensions",
-    "TestResponse", "Truncate", "Upstream", "call", "call_wsgi", "decide", "environ", "http_scope",
-    "never_suspends", "observe", "request", "respond", "run", "test_ports", "websocket",
+    "FakeSignals", "FakeStores", "FaultProxy", "FetchCall", "FixedRandom", "Garble", "HalfClose", "Log",
+    "ManualClock", "MemoryBody", "Probe", "ProtocolBroken", "Refuse", "Replacing", "Reset", "Run", "SeededRandom",
+    "Seen", "Stall", "Suspensions", "TestResponse", "Truncate", "Upstream", "Waiting", "call", "call_wsgi", "decide",
+    "environ", "http_scope", "never_suspends", "observe", "request", "respond", "run", "test_ports", "websocket",
 ]  # fmt: skip

@@ -12,44 +12,56 @@ from typing import Any, NamedTuple
 
 from gatekit.core.ports import PUBLIC, Ask, Clock, Fetched, Ports, Reach, Taken
 from gatekit.errors import StoreUnavailable
+from gatekit.mechanisms.windows import State, window_of
 from gatekit.testing.clock import ManualClock, SeededRandom
+from gatekit.testing.signals import FakeSignals
 
 
 class FakeCounters:
-    """`Counters` in memory: fixed windows that begin with the first charge of a key. All asks or none are charged.
+    """`Counters` in memory, for every algorithm and any number of keys.
 
-    `asked` has every question in order. Set `unavailable` and the store is down.
+    `asked` has every question in order, `charged` what was charged or given back. Set `unavailable` and the store is down.
     """
 
-    __slots__ = ("_clock", "_windows", "asked", "unavailable")
+    __slots__ = ("_clock", "_states", "asked", "charged", "unavailable")
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock: Clock = ManualClock() if clock is None else clock
-        self._windows: dict[tuple[str, int, float], tuple[float, int]] = {}
+        self._states: dict[str, State] = {}
         self.asked: list[Ask] = []
+        self.charged: list[Ask] = []
         self.unavailable = False
 
     async def take(self, asks: Sequence[Ask]) -> Sequence[Taken]:
-        self.asked.extend(asks)
+        self.asked += asks
+        self._fail_if_told_to()
+        steps = [self._take(ask, ask.cost) for ask in asks]
+        if all(taken.allowed for _, taken in steps):
+            self._states.update({ask.key: state for ask, (state, _) in zip(asks, steps, strict=True)})
+            return [taken for _, taken in steps]
+        return [self._take(ask, 0)[1] if taken.allowed else taken for ask, (_, taken) in zip(asks, steps, strict=True)]
+
+    async def charge(self, asks: Sequence[Ask]) -> None:
+        self.charged += asks
+        self._fail_if_told_to()
+        for ask in asks:
+            window, state = window_of(ask.limit), self._states.get(ask.key, ())
+            self._states[ask.key] = window.charge(state, self._now(ask), ask.cost, ask.mark)
+
+    async def reset(self, asks: Sequence[Ask]) -> None:
+        self._fail_if_told_to()
+        for ask in asks:
+            self._states.pop(ask.key, None)
+
+    def _take(self, ask: Ask, cost: int) -> tuple[State, Taken]:
+        return window_of(ask.limit).take(self._states.get(ask.key, ()), self._now(ask), cost, ask.mark)
+
+    def _now(self, ask: Ask) -> float:
+        return self._clock.monotonic() if ask.limit.calendar is None else self._clock.wall()
+
+    def _fail_if_told_to(self) -> None:
         if self.unavailable:
             raise StoreUnavailable("the counters were told to be unavailable")
-        now = self._clock.monotonic()
-        found = [self._window(ask, now) for ask in asks]
-        fits = all(spent + ask.cost <= ask.amount for ask, (_, spent) in zip(asks, found, strict=True))
-        answers = []
-        for ask, (begun, spent) in zip(asks, found, strict=True):
-            left = begun + ask.period - now
-            allowed = spent + ask.cost <= ask.amount
-            if fits:
-                spent += ask.cost
-                self._windows[ask.key, ask.amount, ask.period] = (begun, spent)
-            answers.append(Taken(allowed, max(0, ask.amount - spent), left if spent else 0.0, 0.0 if allowed else left))
-        return answers
-
-    def _window(self, ask: Ask, now: float) -> tuple[float, int]:
-        """When the window of this ask began and what was spent in it."""
-        begun, spent = self._windows.get((ask.key, ask.amount, ask.period), (now, 0))
-        return (now, 0) if now >= begun + ask.period else (begun, spent)
 
 
 class FetchCall(NamedTuple):
@@ -139,19 +151,39 @@ class FakeRevocations:
         return None
 
 
-class FakeStores:
-    """`Stores` in memory. Whatever the URL, there is one list of revocations and one set of API key records, by prefix.
+class FakePlans:
+    """`Plans` in memory: `plans` has what is kept under each name, and may be changed at any time."""
 
-    Set `unavailable` and what has to be asked is down; a list of revocations answers from memory all the same.
+    __slots__ = ("plans",)
+
+    def __init__(self, plans: Mapping[str, str] | None = None) -> None:
+        self.plans = dict(plans or {})
+
+    def find(self, name: str) -> str | None:
+        return self.plans.get(name)
+
+
+class FakeStores:
+    """`Stores` in memory. Whatever the URL, there is one list of revocations, one set of API key records, by prefix, one of
+    plans, by name, and one of counters, on the clock of whoever opens them first.
+
+    Set `unavailable` and what has to be asked is down; revocations and plans answer from memory all the same. Counters
+    are down when they are told so: `stores.counted.unavailable = True`, once they are open.
     """
 
-    __slots__ = ("asked", "records", "revoked", "unavailable")
+    __slots__ = ("asked", "counted", "plan_names", "records", "revoked", "unavailable")
 
     def __init__(
-        self, revoked: FakeRevocations | None = None, records: Mapping[str, Mapping[str, Any]] | None = None
+        self,
+        revoked: FakeRevocations | None = None,
+        records: Mapping[str, Mapping[str, Any]] | None = None,
+        plans: Mapping[str, str] | None = None,
+        counters: FakeCounters | None = None,
     ) -> None:
         self.revoked = FakeRevocations() if revoked is None else revoked
         self.records = dict(records or {})
+        self.plan_names = FakePlans(plans)
+        self.counted = counters
         self.asked: list[str] = []
         self.unavailable = False
 
@@ -160,6 +192,14 @@ class FakeStores:
 
     def api_keys(self, url: str, ports: Ports) -> FakeStores:
         return self
+
+    def counters(self, url: str, ports: Ports) -> FakeCounters:
+        if self.counted is None:
+            self.counted = FakeCounters(ports.clock)
+        return self.counted
+
+    def plans(self, url: str, ports: Ports) -> FakePlans:
+        return self.plan_names
 
     async def find(self, prefix: str) -> Mapping[str, Any] | None:
         self.asked.append(prefix)
@@ -188,8 +228,10 @@ def test_ports(**overrides: Any) -> Ports:
 
     There is no shared store unless one is given (`counters=FakeCounters(clock)`): policies keep their own state.
     """
+    clock = overrides.get("clock") or ManualClock()
     given: dict[str, Any] = {
-        "clock": ManualClock(), "random": SeededRandom(), "fetch": FakeFetch(), "stores": FakeStores(), "owner": "test",
+        "clock": clock, "random": SeededRandom(), "fetch": FakeFetch(), "stores": FakeStores(), "signals": FakeSignals(clock),
+        "owner": "test",
     }  # fmt: skip
     return Ports(**{**given, **overrides})
 

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.policies.rate_limit.limit_scene import Clock, Store, ask, exchange, passes, ports_for
 
 from gatekit.core.events import Events
-from gatekit.core.exchange import Exchange
 from gatekit.core.identity import ANONYMOUS, Identity
 from gatekit.core.pipeline import Pipeline
 from gatekit.core.plan import RoutePlan
-from gatekit.core.ports import Ports
 from gatekit.core.verdict import Reply
 from gatekit.policies.rate_limit import RateLimit
-
-Make = Callable[..., Exchange]
-AskFor = Callable[[Any, Exchange], Reply | None]
-
 
 ANN = Identity("ann", issuer="https://id.example", tenant="t1", client="app", scheme="jwt")
 BOB = Identity("bob", issuer="https://id.example", tenant="t1", client="cli", scheme="jwt")
 OTHER_ANN = Identity("ann", issuer="https://other.example", tenant="t2", client="app", scheme="jwt")
+KEY = Identity("ann", client="reports", scheme="api_key")
+OTHER_KEY = Identity("ann", client="imports", scheme="api_key")
+ORG_7 = Identity("ann", claims={"org": {"id": 7}, "sub": "ann"}, scheme="jwt")
+ORG_8 = Identity("ann", claims={"org": {"id": 8}, "sub": "ann"}, scheme="jwt")
 PIPELINE = Pipeline([], events=Events())
 ORDERS, ADMIN = RoutePlan("orders", "/orders", PIPELINE), RoutePlan("admin", "/admin", PIPELINE)
 
@@ -61,39 +60,49 @@ ORDERS, ADMIN = RoutePlan("orders", "/orders", PIPELINE), RoutePlan("admin", "/a
         pytest.param(["user", "route"], {"identity": ANN, "route": ORDERS}, {"identity": ANN, "route": ORDERS}, True, id="both"),
         pytest.param(["user", "route"], {"identity": ANN, "route": ORDERS}, {"identity": ANN, "route": ADMIN}, False, id="one"),
         pytest.param(["tenant", "route"], {"route": ORDERS}, {"route": ORDERS, "peer": "::1"}, False, id="part by address"),
+        pytest.param("api_key", {"identity": KEY}, {"identity": KEY, "peer": "::1"}, True, id="api key"),
+        pytest.param("api_key", {"identity": KEY}, {"identity": OTHER_KEY}, False, id="another api key of the same subject"),
+        pytest.param("api_key", {"identity": ANN}, {}, True, id="a client of another scheme is no api key"),
+        pytest.param("method", {}, {"peer": "::1"}, True, id="method"),
+        pytest.param("method", {}, {"method": "POST"}, False, id="another method"),
+        pytest.param("claim:org.id", {"identity": ORG_7}, {"identity": ORG_7, "peer": "::1"}, True, id="claim"),
+        pytest.param("claim:org.id", {"identity": ORG_7}, {"identity": ORG_8}, False, id="another claim"),
+        pytest.param("claim:org.id", {"identity": ANN}, {}, True, id="no such claim, by address"),
+        pytest.param("claim:sub.id", {"identity": ORG_7}, {}, True, id="a claim within what is no object, by address"),
+        pytest.param("param:shop", {"params": {"shop": "a"}}, {"params": {"shop": "a"}, "peer": "::1"}, True, id="parameter"),
+        pytest.param("param:shop", {"params": {"shop": "a"}}, {"params": {"shop": "b"}}, False, id="another parameter"),
+        pytest.param("param:shop", {}, {"peer": "::1"}, False, id="no parameter, by address"),
         pytest.param(lambda e: e.peer and e.peer[:3], {}, {"peer": "203.0.113.77"}, True, id="function"),
         pytest.param(lambda e: None, {}, {"peer": "203.0.113.77"}, False, id="function without a key"),
     ],
 )  # fmt: skip
-def test_whom_a_request_counts_against(
-    ports: Ports, exchange: Make, ask: AskFor, by: Any, one: dict[str, Any], another: dict[str, Any], same: bool
-) -> None:
-    policy = RateLimit("1/second", by=by).bind(ports)
-    assert ask(policy, exchange(**one)) is None
-    assert (ask(policy, exchange(**another)) is not None) is same
+def test_rl4_whom_a_request_counts_against(by: Any, one: dict[str, Any], another: dict[str, Any], same: bool) -> None:
+    policy = RateLimit("1/second", by=by).bind(ports_for(Clock()))
+    assert passes(policy, **one)
+    assert passes(policy, **another) is not same
 
 
-parts = st.lists(st.sampled_from(["a", "5:", "key:", ":"]), max_size=4).map("".join)
+parts = st.lists(st.sampled_from(["a", "5:", "key:", ":", "{", "}"]), max_size=4).map("".join)
 
 
 @given(pairs=st.lists(st.tuples(parts, parts), min_size=2, max_size=2, unique=True))
 @example(pairs=[("a", "akey:a"), ("akey:a", "a")])
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_combined_keys_are_never_mistaken_for_each_other(
-    exchange: Make, pairs: list[tuple[str, str]], make_store: Any
-) -> None:
-    store = make_store()
-    first, second = (lambda e: e.header("x-a")), (lambda e: e.header("x-b"))
-    policy = RateLimit("1/second", by=[first, second], on_error="deny").bind(Ports(counters=store))
+@settings(max_examples=100, deadline=None)
+def test_combined_keys_are_never_mistaken_for_each_other(pairs: list[tuple[str, str]]) -> None:
+    clock = Clock()
+    store = Store(clock)
+    policy = RateLimit(
+        "1/second", by=[lambda e: e.header("x-a"), lambda e: e.header("x-b")], name="n", store="redis://s"
+    ).bind(ports_for(clock, store))
     for a, b in pairs:
-        coroutine = policy.decide(exchange(headers={"x-a": a, "x-b": b}))
-        with pytest.raises(StopIteration):
-            coroutine.send(None)
-    assert store.asked[0] != store.asked[1]
+        ask(policy, exchange(headers={"x-a": a, "x-b": b}))
+    (first,), (second,) = store.asked
+    assert first.key != second.key
+    assert first.key.count("{") == first.key.count("}") == 1
 
 
-def test_rl4_the_address_is_never_the_leftmost_of_x_forwarded_for(ports: Ports, exchange: Make, ask: AskFor) -> None:
-    policy = RateLimit("1/second").bind(ports)
+def test_rl4_the_address_is_never_the_leftmost_of_x_forwarded_for() -> None:
+    policy = RateLimit("1/second").bind(ports_for(Clock()))
 
     def behind_proxy(claimed: str, peer: str = "10.0.0.1") -> Reply | None:
         forwarded = {"x-forwarded-for": f"{claimed}, 203.0.113.9"}
@@ -107,21 +116,40 @@ def test_rl4_the_address_is_never_the_leftmost_of_x_forwarded_for(ports: Ports, 
     assert behind_proxy("198.51.100.4", peer="192.0.2.7") is not None
 
 
-def test_keys_are_short_and_hold_no_credential(make_store: Any, exchange: Make, ask: AskFor) -> None:
-    store = make_store()
-    ports = Ports(counters=store, owner="gateway")
-    secret, long = "s3cret-key", "x" * 30_000
-    ask(
-        RateLimit("1/second", by="header:Authorization", on_error="deny").bind(ports),
-        exchange(headers={"authorization": secret}),
-    )
-    ask(RateLimit("1/second", by="user", on_error="deny").bind(ports), exchange(identity=Identity(long, scheme="x")))
-    ask(
-        RateLimit("1/second", by=["user", "client_ip"], on_error="deny").bind(ports),
-        exchange(identity=Identity(long, scheme="x")),
-    )
-    ask(RateLimit("1/second", by=lambda e: "\udc80" * 200, on_error="deny").bind(ports), exchange())
-    keys = [asks[0].key for asks in store.asked]
-    assert not any(secret in key for key in keys)
-    assert max(map(len, keys)) < 250
-    assert len(set(keys)) == 4
+@pytest.mark.parametrize(
+    ("by", "given"),
+    [
+        ("header:Authorization", {"headers": {"authorization": "s3cret"}}),
+        ("claim:email", {"identity": Identity("a", claims={"email": "s3cret"}, scheme="jwt")}),
+        ("user", {"identity": Identity("s3cret" + "x" * 30_000, scheme="x")}),
+        (["user", "client_ip"], {"identity": Identity("s3cret{" + "x" * 30_000, scheme="x")}),
+        ("tenant", {"identity": Identity("a", tenant="s3cret}{a", scheme="x")}),
+        ("client", {"identity": Identity("a", client="s3cret\r\n", scheme="x")}),
+        ("param:shop", {"params": {"shop": "s3cret{" * 100}}),
+        ("method", {"method": "s3cret{}"}),
+        (lambda e: "s3cret" + "\udc80" * 200, {}),
+    ],
+    ids=str,
+)
+def test_keys_in_a_store_are_short_and_hold_no_credential(by: Any, given: dict[str, Any]) -> None:
+    clock = Clock()
+    store = Store(clock)
+    for rules in (
+        {"limit": "9/second", "by": by},
+        {"rules": [{"limit": "9/second", "by": by}, {"limit": "9/day", "name": "d"}]},
+    ):
+        ask(RateLimit(**rules, name="api", store="redis://s").bind(ports_for(clock, store)), exchange(**given))
+    for key in [one.key for asks in store.asked for one in asks]:
+        assert "s3cret" not in key
+        assert len(key) < 250
+        assert key.isascii()
+        assert key.isprintable()
+        assert key.count("{") == key.count("}") == 1
+
+
+def test_claims_that_are_neither_text_nor_a_whole_number_are_none() -> None:
+    values: tuple[Any, ...] = (None, True, 1.5, "", [], {"a": 1})
+    for value in values:
+        policy = RateLimit("1/second", by="claim:org.id").bind(ports_for(Clock()))
+        assert passes(policy, identity=Identity("a", claims={"org": {"id": value}}, scheme="jwt"))
+        assert not passes(policy), json.dumps(value)

@@ -1,59 +1,97 @@
-"""With a shared store, without it, and counting in this process."""
+"""With a shared store, and without it while it does not answer."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
+from tests.policies.rate_limit.limit_scene import (
+    Clock,
+    Store,
+    ask,
+    end,
+    exchange,
+    fields,
+    flush,
+    passes,
+    ports_for,
+    refused,
+)
 
-from gatekit.core.exchange import Exchange
 from gatekit.core.outcome import Fault
-from gatekit.core.ports import Ask, Cells, Ports, Taken
-from gatekit.core.verdict import Reply
-from gatekit.errors import MissingPort
-from gatekit.policies.rate_limit import LocalCounters, RateLimit
+from gatekit.core.ports import Ask, Limit
+from gatekit.core.verdict import render
+from gatekit.policies.rate_limit import LimitRule, RateLimit, StoreBack, StoreLost
 
-Make = Callable[..., Exchange]
-AskFor = Callable[[Any, Exchange], Reply | None]
+SHARED: dict[str, Any] = {"store": "redis://s", "name": "api"}
 
 
-class MovingClock(Protocol):
-    now: float
-
-    def monotonic(self) -> float: ...
-
-    def wall(self) -> float: ...
+def keys(store: Store) -> list[str]:
+    return [one.key for one in store.asked[-1]]
 
 
-def refused(reply: Reply | None) -> Reply:
-    assert reply is not None
-    return reply
+def test_rl3_a_shared_store_is_asked_once_for_all_rules_and_limits() -> None:
+    clock = Clock()
+    store = Store(clock)
+    rules = [
+        LimitRule("1/second;5/hour", by="global", name="a"),
+        LimitRule("9/day", name="b", algorithm="fixed_window", cost=2),
+    ]
+    policy = RateLimit(rules=rules, **SHARED).bind(ports_for(clock, store))
+    assert passes(policy)
+    assert store.asked == [
+        [
+            Ask("{api}a|token_bucket:1:1|global", Limit(1, 1.0)),
+            Ask("{api}a|token_bucket:5:3600|global", Limit(5, 3_600.0)),
+            Ask("{api}b|fixed_window:9:86400|ip:203.0.113.9", Limit(9, 86_400.0, "fixed_window"), 2),
+        ]
+    ]
+    assert not passes(policy)
+    assert len(store.asked) == 2
 
 
-def fields(reply: Reply) -> dict[bytes, bytes]:
-    return dict(reply.headers)
+def test_where_all_rules_count_by_the_same_the_caller_is_the_hash_tag_so_that_callers_spread() -> None:
+    clock = Clock()
+    store = Store(clock)
+    policy = RateLimit("1/second;5/hour", **SHARED).bind(ports_for(clock, store))
+    passes(policy)
+    assert keys(store) == ["{ip:203.0.113.9}api|api|token_bucket:1:1", "{ip:203.0.113.9}api|api|token_bucket:5:3600"]
+    rules = [LimitRule("1/second", by="user"), LimitRule("5/hour", by="user", name="quota")]
+    passes(RateLimit(rules=rules, **SHARED).bind(ports_for(clock, store)))
+    assert {key.partition("}")[0] for key in keys(store)} == {"{ip:203.0.113.9"}
 
 
-def test_a_shared_store_is_asked_once_for_all_limits(make_store: Any, exchange: Make, ask: AskFor) -> None:
-    store = make_store()
-    policy = RateLimit("1/second;5/hour", by="global", cost=1, name="n", on_error="allow").bind(
-        Ports(counters=store, owner="route:orders")
-    )
-    assert ask(policy, exchange()) is None
-    key = "route:orders|n|global|global"
-    assert store.asked == [[Ask(key, 1, 1.0, 1), Ask(key, 5, 3_600.0, 1)]]
+def test_in_a_store_a_limit_goes_by_its_name_wherever_it_stands() -> None:
+    clock = Clock()
+    store = Store(clock)
+    ports = ports_for(clock, store)
+    spec = RateLimit("2/hour", **SHARED)
+    policies = [spec.bind(ports.owned_by(owner)) for owner in ("gateway", "route:orders")]
+    policies.append(spec.bind(ports_for(clock, store)))
+    assert [passes(policy) for policy in policies] == [True, True, False]
+    assert passes(RateLimit("2/hour", store="redis://s", name="other").bind(ports))
+    assert ports.stores.opened == ["redis://s"]  # type: ignore[attr-defined]
 
 
-def test_what_the_store_refuses_is_refused(make_store: Any, exchange: Make, ask: AskFor) -> None:
-    store = make_store(Taken(True, 3, 1.0, 0.0), Taken(False, 0, 9.5, 2.5))
-    policy = RateLimit("9/second;5/hour", on_error="allow").bind(Ports(counters=store))
-    assert fields(refused(ask(policy, exchange()))) == {
-        b"retry-after": b"3",
-        b"ratelimit-policy": b'"default-second";q=9;w=1, "default-hour";q=5;w=3600',
-        b"ratelimit": b'"default-hour";r=0;t=3',
-    }
+def test_with_counters_that_were_given_a_limit_goes_by_its_place_too() -> None:
+    clock = Clock()
+    store = Store(clock)
+    for owner in ("gateway", "route:/orders/{id}"):
+        assert passes(
+            RateLimit("1/hour", by=["client_ip", "route"], on_error="deny").bind(
+                ports_for(clock, counters=store, owner=owner)
+            )
+        )
+    assert all(key.count("{") == key.count("}") == 1 for asks in store.asked for one in asks for key in [one.key])
+
+
+@pytest.mark.parametrize("given", [{"limit": "100/minute"}, {"limit": "100/minute;200/hour"}], ids=["one", "two"])
+def test_rl1_a_shared_store_admits_exactly_as_many(given: dict[str, Any]) -> None:
+    clock = Clock()
+    store = Store(clock)
+    policies = [RateLimit(**given, **SHARED).bind(ports_for(clock, store)) for _ in range(4)]
+    assert [passes(policies[number % 4]) for number in range(1_000)].count(True) == 100
 
 
 @pytest.mark.parametrize(
@@ -65,129 +103,134 @@ def test_what_the_store_refuses_is_refused(make_store: Any, exchange: Make, ask:
     ],
 )
 def test_rl5_without_the_store(
-    clock: MovingClock,
-    make_store: Any,
-    exchange: Make,
-    ask: AskFor,
-    caplog: pytest.LogCaptureFixture,
-    on_error: Any,
-    answers: list[str | None],
-    warned: str,
+    caplog: pytest.LogCaptureFixture, on_error: Any, answers: list[str | None], warned: str
 ) -> None:
-    store = make_store()
+    clock = Clock()
+    store = Store(clock)
     store.down = True
-    policy = RateLimit("2/second", on_error=on_error).bind(Ports(clock=clock, counters=store))
+    ports = ports_for(clock, store)
+    heard: list[Any] = []
+    ports.events.subscribe(StoreLost, heard.append)
+    ports.events.subscribe(StoreBack, heard.append)
+    policy = RateLimit("2/second", on_error=on_error, **SHARED).bind(ports)
     with caplog.at_level(logging.WARNING, "gatekit.rate_limit"):
         replies = [ask(policy, exchange()) for _ in range(3)]
-    assert [None if reply is None else reply.reason for reply in replies] == answers
-    assert len(caplog.messages) == 1
-    assert warned in caplog.messages[0]
-    store.down = False
-    assert ask(policy, exchange()) is None
+        assert [None if reply is None else reply.reason for reply in replies] == answers
+        assert policy.status()["store_lost"] is True
+        assert policy.status()["store_errors"] == 3
+        clock.now += 30
+        store.down = False
+        assert passes(policy)
+        assert policy.status()["store_lost"] is False
+        store.down = True
+        ask(policy, exchange())
+    lost = StoreLost("api", warned, "connection refused")
+    assert heard == [lost, StoreBack("api", 30.0), lost]
+    assert [warned in message for message in caplog.messages] == [True, True]
+
+
+def test_nobody_is_told_of_a_lost_store_who_does_not_listen() -> None:
+    clock = Clock()
+    store = Store(clock)
+    policy = RateLimit("2/second", **SHARED).bind(ports_for(clock, store))
+    for down in (True, False, True):
+        store.down = down
+        passes(policy)
+    assert policy.status()["store_errors"] == 2
+
+
+def test_rl5_each_rule_does_without_the_store_as_it_says() -> None:
+    clock = Clock()
+    store = Store(clock)
     store.down = True
-    ask(policy, exchange())
-    assert len(caplog.messages) == 2
+    rules = [LimitRule("2/minute", name="here"), LimitRule("1/minute", name="open", on_error="allow")]
+    policy = RateLimit(rules=rules, **SHARED).bind(ports_for(clock, store))
+    made = exchange()
+    assert ask(policy, made) is None
+    # Only what was counted is told.
+    assert fields(made)["ratelimit-policy"] == '"here";q=2;w=60'
+    assert [passes(policy) for _ in range(2)] == [True, False]
+    closed = LimitRule("1/minute", name="closed", on_error="deny")
+    policy = RateLimit(rules=[*rules, closed], **SHARED).bind(ports_for(clock, store))
+    assert refused(ask(policy, exchange())).status == 503
 
 
-def test_a_503_is_the_gateways_fault(make_store: Any, exchange: Make, ask: AskFor) -> None:
-    store = make_store()
+@pytest.mark.parametrize(
+    ("limit", "cost", "processes", "instances", "passing"),
+    [("100/minute", 1, 4, 5, 5), ("100/minute", 1, 1, 1, 100), ("3/minute", 1, 8, 10, 1), ("10/minute", 4, 5, 1, 1)],
+)
+def test_rl5_counting_here_is_counting_ones_part(
+    limit: str, cost: int, processes: int, instances: int, passing: int
+) -> None:
+    clock = Clock()
+    store = Store(clock)
+    store.down = True
+    policy = RateLimit(limit, cost=cost, instances=instances, **SHARED).bind(
+        ports_for(clock, store, processes=processes)
+    )
+    assert [passes(policy) for _ in range(150)].count(True) == passing
+
+
+def test_a_price_that_is_more_than_ones_part_takes_all_of_it() -> None:
+    clock = Clock()
+    store = Store(clock)
+    store.down = True
+    policy = RateLimit("100/minute", cost=lambda made: 50, instances=10, **SHARED).bind(ports_for(clock, store))
+    assert [passes(policy) for _ in range(2)] == [True, False]
+    clock.now += 60
+    assert passes(policy)
+
+
+def test_what_was_taken_here_is_settled_here() -> None:
+    clock = Clock()
+    store = Store(clock)
+    policy = RateLimit("1000/minute", charge="response_bytes", **SHARED).bind(ports_for(clock, store))
     store.down = True
     made = exchange()
-    reply = refused(ask(RateLimit("2/second", on_error="deny").bind(counters=store), made))
-    assert (reply.status, fields(reply)) == (503, {b"retry-after": b"1"})
+    assert ask(policy, made) is None
+    store.down = False
+    end(policy, made, 900)
+    flush(policy)
+    assert store.charged == []
+    store.down = True
+    made = exchange()
+    assert ask(policy, made) is None
+    assert fields(made)["ratelimit"] == '"api";r=99;t=55'
+
+
+def test_a_503_is_the_gateways_fault_and_says_so() -> None:
+    clock = Clock()
+    store = Store(clock)
+    store.down = True
+    made = exchange()
+    reply = refused(ask(RateLimit("2/second", on_error="deny", **SHARED).bind(ports_for(clock, store)), made))
+    assert (reply.status, fields(reply)) == (503, {"retry-after": "1"})
     assert made.fault is Fault.GATEWAY
+    assert (
+        b'"type":"https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"' in render(reply, made)[1]
+    )
 
 
-@pytest.mark.parametrize("given", [{}, {"counters": True}])
-def test_counting_here_needs_a_clock(make_store: Any, given: dict[str, Any]) -> None:
-    with pytest.raises(MissingPort, match="clock"):
-        RateLimit("1/second").bind(**{name: make_store() for name in given})
+def test_a_store_asks_for_nothing_where_everything_is_unlimited() -> None:
+    clock = Clock()
+    store = Store(clock)
+    policy = RateLimit("unlimited", on_error="deny", **SHARED).bind(ports_for(clock, store))
+    store.down = True
+    assert passes(policy)
+    assert store.asked == []
 
 
-def test_a_reload_that_leaves_the_limit_alone_leaves_the_counts_alone(
-    clock: MovingClock, exchange: Make, ask: AskFor
-) -> None:
-    cells = Cells()
+def test_status_has_what_the_store_says_of_itself_and_jobs_are_passed_on() -> None:
+    clock = Clock()
+    job = object()
 
-    def generation(limit: str, owner: str = "gateway") -> Any:
-        return RateLimit(limit).bind(Ports(clock=clock, cells=cells, owner=owner))
+    class Busy(Store):
+        def jobs(self) -> list[object]:
+            return [job]
 
-    assert ask(generation("1/minute"), exchange()) is None
-    assert ask(generation("1/minute"), exchange()) is not None
-    assert ask(generation("1/minute", "route:other"), exchange()) is None
-    assert ask(generation("1/hour"), exchange()) is None
-
-
-def test_rl8_a_flood_of_keys_neither_grows_memory_nor_frees_who_is_limited(
-    clock: MovingClock, exchange: Make, ask: AskFor
-) -> None:
-    cells = Cells()
-    policy = RateLimit("2/hour", max_keys=50).bind(Ports(clock=clock, cells=cells, owner="o"))
-    limited = [f"203.0.113.{index}" for index in range(20)]
-    for peer in limited:
-        assert [ask(policy, exchange(peer)) is None for _ in range(3)] == [True, True, False]
-    for index in range(2_000):
-        clock.now += 0.01
-        assert ask(policy, exchange(f"10.0.{index // 250}.{index % 250}")) is None
-    assert all(ask(policy, exchange(peer)) is not None for peer in limited)
-    (cell,) = cells._cells.values()
-    assert len(cell) == 50
-
-
-def step(counters: LocalCounters, asks: Sequence[Ask]) -> Sequence[Taken]:
-    coroutine = counters.take(asks)
-    with pytest.raises(StopIteration) as stopped:
-        coroutine.send(None)
-    answers: Sequence[Taken] = stopped.value.value
-    return answers
-
-
-def test_who_may_not_pay_the_price_counts_as_limited_though_something_is_left(clock: MovingClock) -> None:
-    counters = LocalCounters(clock, max_keys=2)
-    assert step(counters, [Ask("dear", 7, 3_600.0, 4)])[0].remaining == 3
-    for index in range(20):
-        step(counters, [Ask(f"cheap {index}", 7, 3_600.0, 1)])
-    assert not step(counters, [Ask("dear", 7, 3_600.0, 4)])[0].allowed
-
-
-class Guard:
-    """A lock that knows whether it is held."""
-
-    held = False
-
-    def __enter__(self) -> None:
-        assert not self.held
-        self.held = True
-
-    def __exit__(self, *why: object) -> None:
-        self.held = False
-
-
-def test_time_and_counts_are_read_under_the_lock(clock: MovingClock) -> None:
-    guard = Guard()
-
-    class Guarded:
-        def monotonic(self) -> float:
-            assert guard.held
-            return clock.monotonic()
-
-        def wall(self) -> float:
-            return clock.wall()
-
-    step(LocalCounters(Guarded(), lambda: guard), [Ask("a", 1, 1.0)])
-    assert not guard.held
-
-
-def test_local_counters_keep_what_is_known_of_the_limit_that_refused(clock: MovingClock) -> None:
-    counters = LocalCounters(clock)
-    assert [one.allowed for one in step(counters, [Ask("a", 1, 60.0), Ask("b", 5, 60.0)])] == [True, True]
-    assert [one.allowed for one in step(counters, [Ask("a", 1, 60.0), Ask("b", 5, 60.0)])] == [False, True]
-    assert step(counters, [Ask("b", 5, 60.0)])[0].remaining == 3
-    assert len(counters) == 2
-
-
-def test_a_bucket_that_is_full_again_is_as_good_as_new(clock: MovingClock) -> None:
-    counters = LocalCounters(clock, max_keys=1)
-    step(counters, [Ask("a", 1, 60.0)])
-    clock.now += 60
-    assert step(counters, [Ask("a", 1, 60.0)])[0] == Taken(True, 0, 60.0, 0.0)
+    policy = RateLimit("2/second", on_error="deny", **SHARED).bind(ports_for(clock, Busy(clock)))
+    assert policy.jobs() == [job]
+    assert policy.status()["store"] == {"up": True}
+    # Without anything that could be counted here there is nothing to count.
+    assert "keys" not in policy.status()
+    assert "keys" in RateLimit("2/second", **SHARED).bind(ports_for(clock, Busy(clock))).status()

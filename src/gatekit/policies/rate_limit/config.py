@@ -2,143 +2,184 @@
 
 from __future__ import annotations
 
-import inspect
-import re
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, WithJsonSchema, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from gatekit.core.policy import IDENTITY, Placement, Spec, Stage
 from gatekit.core.ports import Ports
-from gatekit.policies.rate_limit.keys import IDENTITY_KEYS, KeyFunction, check
+from gatekit.policies.rate_limit.keys import KeyFunction
 from gatekit.policies.rate_limit.local import MAX_KEYS
-from gatekit.policies.rate_limit.policy import LocalRateLimitPolicy, RateLimitPolicy
+from gatekit.policies.rate_limit.local_policy import LocalRateLimitPolicy
+from gatekit.policies.rate_limit.policy import RateLimitPolicy
+from gatekit.policies.rate_limit.remarks import remarks
+from gatekit.policies.rate_limit.rules import (
+    ChargeFunction,
+    CostFunction,
+    LimitRule,
+    OnError,
+    Quota,
+    Terms,
+    checked_name,
+    names_of,
+    without_password,
+)
+from gatekit.policies.rate_limit.texts import amounts
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_LARGEST = 10**12
-_TEXTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
-
-Texts = Annotated[tuple[str, ...], WithJsonSchema(_TEXTS)]
-Keys = Annotated[tuple[str | Callable[..., Any], ...], WithJsonSchema(_TEXTS)]
+DEFAULT_NAME = "default"
 
 
-class Quota(NamedTuple):
-    """One limit, parsed: `amount` per `period` seconds, under the name that headers show."""
-
-    name: str
-    amount: int
-    period: int
+def _either(schema: dict[str, Any]) -> None:
+    """What no single field can say: either one rule, or several."""
+    schema.pop("required")
+    schema["anyOf"] = [{"required": ["limit"]}, {"required": ["rules"]}]
 
 
-class RateLimit(Spec):
+class RateLimit(Terms, Spec):
     """Answers 429 when a caller asks more often than the limit allows.
 
-    Several limits are all or nothing: a request that one of them refuses consumes nothing of the others. Each is a
-    token bucket: the whole amount may come at once, and then comes back evenly. Counts are kept in this process, or
-    in the store that the gateway has been given.
+    Several limits, of one rule or of several, are all or nothing: a request that one of them refuses consumes nothing of
+    the others. Counts are kept in this process, or in a store that several share.
+
+    What says how much whom is allowed belongs to a rule; here it stands for the one rule of the short form. What is asked
+    in one step and answered in one reply belongs to all rules: where they are counted, what headers are sent.
     """
 
+    model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra=_either)
+
     kind: ClassVar[str] = "rate_limit"
-    keeps: ClassVar[str] = "how much of each limit is used"
+    keeps: ClassVar[str] = "how much of each limit is used, where it has no store"
     status: ClassVar[str] = "stable"
     positional: ClassVar[tuple[str, ...]] = ("limit",)
 
-    limit: Texts
-    """One limit or several, as text: `100/minute`, `5 per 10 minutes`, `10/second;1000/hour`. One for each period."""
-    by: Keys = ("client_ip",)
-    """Whom a request counts against: `client_ip` (IPv6 by its /64), `user`, `tenant`, `client`, `route`, `global`,
-    `header:NAME`, in Python also a function of the exchange that gives a text or None; or a list of these, which is
-    their combination. Where a request has no such thing, its client's address takes the place."""
-    name: str = "default"
-    """What headers and problem documents call this limit; with several limits the period is added
-    (`default-second`)."""
-    cost: int = Field(default=1, ge=1)
-    """How much of the amount one request takes."""
-    on_error: Literal["allow", "deny", "local"] = "local"
-    """What happens while a shared store does not answer: `allow` lets everything pass, `deny` answers 503, `local`
-    counts in this process, each process for itself with the whole limit."""
+    rules: tuple[LimitRule, ...] = ()
+    """Several rules with keys of their own, in place of `limit` and the other settings of one rule."""
+    name: str = DEFAULT_NAME
+    """What headers and problem documents call this limit; with several limits the period is added (`default-second`).
+    In a shared store everything that has this name there counts together, so there it has to be given."""
+    store: str | None = Field(default=None, min_length=1, max_length=2048, repr=False)
+    """Where counts are kept that several processes and instances share, as a URL: `redis://host:6379/0`; or `env:NAME`
+    and `file:/path` that hold one. Without it each process counts for itself."""
+    on_error: OnError = "local"
+    """What happens while the store does not answer: `allow` lets everything pass, `deny` answers 503, `local` counts in
+    this process, with the limit divided by `instances` and their processes."""
+    instances: int = Field(default=1, ge=1, le=100_000)
+    """How many instances, of as many processes each as this one has, serve the same callers."""
+    divide: bool = False
+    """Whether, without a store, each process allows its part of the limit only, by `instances` and their processes.
+    Otherwise each allows the whole."""
+    near: float = Field(default=0.8, gt=0, le=1)
+    """From which part of a limit on a caller is near it, which status and events tell."""
     headers: bool = True
     """Whether responses carry `RateLimit-Policy` and `RateLimit`. A 429 has `Retry-After` in any case."""
+    legacy_headers: bool = False
+    """Whether they also carry `X-RateLimit-Limit`, `-Remaining` and `-Reset` (in seconds), for the tightest limit."""
     max_keys: int = Field(default=MAX_KEYS, ge=1)
-    """How many keys are remembered in this process. The least recently used goes first, one that is out of quota goes
-    last."""
+    """How many counters this process keeps. The least recently used goes first, one that is out of quota goes last."""
 
     if TYPE_CHECKING:
         # Type checkers know nothing of `positional`, nor that one may be given where there can be several.
         def __init__(
             self,
-            limit: str | Sequence[str],
+            limit: str | Sequence[str] = (),
             *,
             by: str | KeyFunction | Sequence[str | KeyFunction] = "client_ip",
-            name: str = "default",
-            cost: int = 1,
-            on_error: Literal["allow", "deny", "local"] = "local",
+            algorithm: str = "token_bucket",
+            calendar: bool = False,
+            zone: str = "UTC",
+            hold: float | str = 60.0,
+            cost: int | CostFunction = 1,
+            charge: str | ChargeFunction | None = None,
+            shadow: bool = False,
+            overrides: Mapping[str, str | Sequence[str]] | None = None,
+            plans: Mapping[str, str | Sequence[str]] | None = None,
+            plan: str | KeyFunction | None = None,
+            plans_from: str | None = None,
+            rules: Sequence[LimitRule] = (),
+            name: str = DEFAULT_NAME,
+            store: str | None = None,
+            on_error: OnError = "local",
+            instances: int = 1,
+            divide: bool = False,
+            near: float = 0.8,
             headers: bool = True,
+            legacy_headers: bool = False,
             max_keys: int = MAX_KEYS,
         ) -> None: ...
 
-    @field_validator("limit", "by", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, (list, tuple)) else (value,)
-
-    @field_validator("by")
-    @classmethod
-    def _are_keys(cls, value: Keys) -> Keys:
-        if not value:
-            raise ValueError("name at least one key")
-        if len(set(value)) < len(value):
-            raise ValueError("a key is named twice")
-        for part in value:
-            if isinstance(part, str):
-                check(part)
-            elif inspect.iscoroutinefunction(part):
-                raise ValueError("a key function is a plain function: it may not wait for anything")
+    def _has_rules(cls, value: Any) -> Any:
+        """With rules, there is no limit that would be required."""
+        if isinstance(value, Mapping) and value.get("rules") and "limit" not in value:
+            return {**value, "limit": ()}
         return value
 
     @field_validator("name")
     @classmethod
     def _is_name(cls, value: str) -> str:
-        if not _NAME.fullmatch(value):
-            raise ValueError("a name is made of letters, digits, dots, dashes and underscores, 64 at most")
-        return value
+        return checked_name(value)
+
+    @field_validator("store")
+    @classmethod
+    def _store_shows_no_password(cls, value: str | None) -> str | None:
+        return without_password(value)
 
     @model_validator(mode="after")
-    def _can_be_kept(self) -> RateLimit:
-        for quota in self.quotas():
-            if self.cost > quota.amount:
-                raise ValueError(f"no request would ever pass: it costs {self.cost} and {quota.amount} is all there is")
+    def _is_sound(self) -> RateLimit:
+        if self.rules:
+            meant = sorted(
+                (self.model_fields_set & Terms.model_fields.keys()) - ({"limit"} if not self.limit else set())
+            )
+            if meant:
+                raise ValueError(f"with rules, {' and '.join(meant)} belongs into each of them")
+            names_of(self.rules)
+        else:
+            amounts(self.limit)
+        if self.store is not None and self.name == DEFAULT_NAME:
+            raise ValueError(
+                "with a store, give a name: instances and services that share the store count under it, so it must be the "
+                "same for all that share the limit, and for no others"
+            )
+        if self.store is not None and self.divide:
+            raise ValueError("with a store all count together: leave divide out (without it, on_error: local divides)")
         return self
 
-    def quotas(self) -> tuple[Quota, ...]:
-        """The limits, parsed. Raises ValueError on text that is no limit, and on two limits for one period."""
-        # Late, because the package brings its storages along.
-        from limits import parse_many
+    def named_rules(self) -> tuple[tuple[str, Terms, OnError], ...]:
+        """Each rule with its name and what it does without the store."""
+        if not self.rules:
+            return ((self.name, self, self.on_error),)
+        names = names_of(self.rules)
+        return tuple((name, rule, rule.on_error or self.on_error) for name, rule in zip(names, self.rules, strict=True))
 
-        found: dict[int, Quota] = {}
-        try:
-            items = [item for text in self.limit for item in parse_many(text)]
-        except ValueError:
-            raise ValueError("not a limit: write an amount and a time, as in 100/minute or 5 per 10 minutes") from None
-        if not items:
-            raise ValueError("give at least one limit")
-        for item in items:
-            if not 1 <= item.amount <= _LARGEST:
-                raise ValueError(f"an amount is from 1 to {_LARGEST}, not {item.amount}")
-            period = item.get_expiry()
-            if period in found:
-                raise ValueError(f"there are two limits for a period of {period} seconds: keep the lower one")
-            unit = item.GRANULARITY.name
-            span = unit if item.multiples == 1 else f"{item.multiples}-{unit}s"
-            found[period] = Quota(self.name if len(items) == 1 else f"{self.name}-{span}", item.amount, period)
-        return tuple(found.values())
+    def quotas(self) -> tuple[Quota, ...]:
+        """The limits of whoever has none of his own, parsed, with the names that headers show."""
+        found: list[Quota] = []
+        for name, terms, _ in self.named_rules():
+            quotas = terms.read(terms.limit)
+            found += [one._replace(name=f"{name}-{one.name}" if len(quotas) > 1 else name) for one in quotas]
+        return tuple(found)
 
     def placement(self) -> Placement:
-        if IDENTITY_KEYS.intersection(part for part in self.by if isinstance(part, str)):
+        if any(terms.needs_identity() for _, terms, _ in self.named_rules()):
             return Placement(Stage.LIMIT, requires=frozenset({IDENTITY}))
         return Placement(Stage.LIMIT_ANONYMOUS)
 
+    def remarks(self) -> Iterator[str]:
+        return remarks(self)
+
     def bind_to(self, ports: Ports) -> RateLimitPolicy:
-        kind = LocalRateLimitPolicy if ports.counters is None else RateLimitPolicy
-        return kind(self, ports)
+        return LocalRateLimitPolicy(self, ports) if self._is_plain(ports) else RateLimitPolicy(self, ports)
+
+    def _is_plain(self, ports: Ports) -> bool:
+        """Whether it is one limit for everybody, counted here."""
+        if self.rules or self.store is not None or ports.counters is not None:
+            return False
+        quotas = self.read(self.limit)
+        special = self.shadow or self.legacy_headers or self.overrides or self.plan is not None
+        priced = self.charge is not None or not isinstance(self.cost, int)
+        return len(quotas) == 1 and quotas[0].algorithm != "concurrency" and not special and not priced
+
+
+__all__ = ["RateLimit"]

@@ -1,167 +1,259 @@
-"""Rate limiting at work: one question to the counters for all limits, then header fields or a 429.
+"""Rate limiting at work: one question to the counters for all rules, then header fields or a refusal.
 
-The fields are those of draft-ietf-httpapi-ratelimit-headers-11, structured fields as of RFC 9651.
+Rules in shadow are asked about apart, once all others have let a request pass: what they would have refused must take
+nothing from those.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
-from math import ceil
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from gatekit.core.exchange import Exchange
-from gatekit.core.outcome import Fault
-from gatekit.core.ports import Ask, Counters, Ports, Taken
+from gatekit.core.head import ResponseHead
+from gatekit.core.headers import is_length
+from gatekit.core.outcome import Outcome
+from gatekit.core.policy import Job
+from gatekit.core.ports import Ports, Taken
 from gatekit.core.verdict import Reply
 from gatekit.errors import StoreUnavailable
-from gatekit.policies.rate_limit.keys import key_of
-from gatekit.policies.rate_limit.local import LocalCounters
+from gatekit.policies.rate_limit.admin import Admin, explained
+from gatekit.policies.rate_limit.answers import Reading, exceeded, left_field, policy_field, tell_legacy, unavailable
+from gatekit.policies.rate_limit.charge import AtOnce, Charges, Settles
+from gatekit.policies.rate_limit.counting import Counting, Held, Question, questions
+from gatekit.policies.rate_limit.setting import Setting
+from gatekit.policies.rate_limit.telling import Telling
+from gatekit.policies.rate_limit.texts import LARGEST
 
 if TYPE_CHECKING:
     from gatekit.policies.rate_limit.config import RateLimit
-
-_log = logging.getLogger("gatekit.rate_limit")
-
-QUOTA_EXCEEDED: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
 
 class RateLimitPolicy:
     """Asks the counters and says what they said."""
 
     __slots__ = (
-        "_allow", "_cost", "_counters", "_down", "_fallback", "_headers", "_key", "_name", "_names", "_policies", "_prefix",
-        "_quotas",
+        "_all", "_enforced", "_fact", "_fallback", "_fields", "_fixed", "_here", "_legacy", "_reports", "_setting", "_shadows",
+        "_telling", "observe", "on_response",
     )  # fmt: skip
 
+    # Hooks that are there only where something is settled at the end of an exchange.
+    observe: Callable[[Exchange, Outcome], None]
+    on_response: Callable[[Exchange, ResponseHead], None]
+
     def __init__(self, spec: RateLimit, ports: Ports) -> None:
-        self._quotas = spec.quotas()
-        self._cost = spec.cost
-        self._key = key_of(spec.by)
-        self._name = spec.name
-        self._headers = spec.headers
-        policies = ", ".join(f'"{quota.name}";q={quota.amount};w={quota.period}' for quota in self._quotas)
-        self._policies = policies.encode("ascii")
-        self._names = [f'"{quota.name}";r='.encode("ascii") for quota in self._quotas]
-        by = "+".join(part if isinstance(part, str) else _named(part) for part in spec.by)
-        self._prefix = f"{ports.owner}|{spec.name}|{by}|"
-        self._allow = spec.on_error == "allow"
-        self._fallback: LocalCounters | None = None
-        self._down = False
-        if ports.counters is not None:
-            self._counters: Counters = ports.counters
-            if spec.on_error == "local":
-                self._fallback = _local(spec, ports)
+        self._setting = Setting(spec, ports)
+        local, fallback = self._setting.local, self._setting.fallback
+        self._here = None if local is None else AtOnce(local)
+        self._fallback = None if fallback is None else AtOnce(fallback)
+        countings = self._setting.countings
+        self._enforced = tuple(one for one in countings if not one.shadow)
+        self._shadows = tuple(one for one in countings if one.shadow)
+        self._fields = spec.headers
+        self._legacy = spec.legacy_headers
+        self._telling = Telling(spec.name, frozenset(one.on_error for one in countings), ports)
+        # One value for everybody, where everybody has the same limits.
+        fixed = all(one.allowances.fixed for one in self._enforced)
+        meters = [meter for one in self._enforced for meter in one.allowances.own.meters]
+        self._fixed = policy_field(meters) if fixed else None
+        self._all = len(meters)
+        # Of this policy alone: the same spec may stand in several places of one pipeline.
+        self._fact = f"rate_limit {id(self):x}"
+        self._reports = frozenset(one.report for one in countings if one.report is not None)
+        if any(one.settles for one in countings):
+            self.observe = self._settle
+        if self._reports:
+            self.on_response = self._read_reports
 
-    async def decide(self, exchange: Exchange) -> Reply | None:
-        asks = self._asks(exchange)
-        try:
-            taken = await self._counters.take(asks)
-            self._down = False
-        except StoreUnavailable as error:
-            self._warn(error)
-            if self._fallback is None:
-                return None if self._allow else _unavailable(exchange)
-            taken = self._fallback.take_now(asks)
-        return self._told(exchange, taken)
-
-    def _asks(self, exchange: Exchange) -> list[Ask]:
-        key, cost = self._prefix + self._key(exchange), self._cost
-        return [Ask(key, quota.amount, quota.period, cost) for quota in self._quotas]
-
-    def _told(self, exchange: Exchange, taken: Sequence[Taken]) -> Reply | None:
-        """Header fields where it fits, the refusal where it does not."""
-        for one in taken:
-            if not one.allowed:
-                return self._exceeded(taken)
-        if self._headers:
-            exchange.respond_put(b"ratelimit-policy", self._policies)
-            exchange.respond_put(b"ratelimit", self._left(taken))
+    def decide(self, exchange: Exchange) -> Reply | Awaitable[Reply | None] | None:
+        if not self._setting.loaded:
+            return self._once_loaded(exchange)
+        asked = questions(self._enforced, exchange, self._setting.mark)
+        here = self._here
+        if here is None:
+            return self._ask_store(exchange, asked)
+        if asked:
+            reply = self._told(exchange, asked, here.take_now([one.ask for one in asked]), here)
+            if reply is not None:
+                return reply
+        if self._shadows:
+            asked = questions(self._shadows, exchange, self._setting.mark)
+            self._noted(exchange, asked, here.take_now([one.ask for one in asked]), here)
         return None
 
-    def _left(self, taken: Sequence[Taken]) -> bytes:
-        """What is left of each limit, and in how many seconds the whole of it is back."""
-        parts = [
-            b"%b%d;t=%d" % (name, one.remaining, ceil(one.reset_after))
-            for name, one in zip(self._names, taken, strict=True)
-        ]
-        return parts[0] if len(parts) == 1 else b", ".join(parts)
+    async def _once_loaded(self, exchange: Exchange) -> Reply | None:
+        """Nobody is taken for one without a plan before the plans have been read, or could not be."""
+        await self._setting.load()
+        decided = self.decide(exchange)
+        return decided if decided is None or isinstance(decided, Reply) else await decided
 
-    def _exceeded(self, taken: Sequence[Taken]) -> Reply:
-        """A 429 that names the limits which do not allow it, and when all of them would.
-
-        Only those are in `RateLimit`, so that Retry-After is at no time before one of the times given there.
-        """
-        violated = [(quota, one) for quota, one in zip(self._quotas, taken, strict=True) if not one.allowed]
-        waits = [max(1, ceil(one.retry_after)) for _, one in violated]
-        headers = [("retry-after", str(max(waits)))]
-        if self._headers:
-            left = ", ".join(
-                f'"{quota.name}";r={one.remaining};t={wait}' for (quota, one), wait in zip(violated, waits, strict=True)
-            )
-            headers += [("ratelimit-policy", self._policies.decode("ascii")), ("ratelimit", left)]
-        return Reply(
-            429,
-            "rate_limit.exceeded",
-            "More requests than the limit allows.",
-            headers=headers,
-            members={"type": QUOTA_EXCEEDED, "violated-policies": [quota.name for quota, _ in violated]},
-        )
-
-    def _warn(self, error: StoreUnavailable) -> None:
-        """Say so once for each outage, not once for each request."""
-        if not self._down:
-            self._down = True
-            if self._fallback is not None:
-                what = "counting in this process"
+    async def _ask_store(self, exchange: Exchange, asked: list[Question]) -> Reply | None:
+        if asked:
+            try:
+                taken = await self._take(exchange, asked)
+            except StoreUnavailable as error:
+                self._telling.lost(error)
+                reply = self._without_store(exchange, asked)
             else:
-                what = "letting everything pass" if self._allow else "refusing every request"
-            _log.warning(
-                "rate limit %r: the shared store does not answer, %s until it does: %s", self._name, what, error
-            )
-
-
-class LocalRateLimitPolicy(RateLimitPolicy):
-    """The same over counters in this process: there is nothing to wait for, so `decide` is a plain function."""
-
-    __slots__ = ("_first", "_local")
-
-    def __init__(self, spec: RateLimit, ports: Ports) -> None:
-        super().__init__(spec, ports)
-        self._local = _local(spec, ports)
-        self._first = self._names[0].decode("ascii")
-
-    def decide(self, exchange: Exchange) -> Reply | None:  # type: ignore[override]
-        if len(self._quotas) > 1:
-            return self._told(exchange, self._local.take_now(self._asks(exchange)))
-        quota = self._quotas[0]
-        key = self._prefix + self._key(exchange)
-        taken = self._local.take_one(key, quota.amount, quota.period, self._cost)
-        if not taken.allowed:
-            return self._exceeded((taken,))
-        if self._headers:
-            exchange.respond_put(b"ratelimit-policy", self._policies)
-            # Text put together and encoded takes half the time that formatting bytes does.
-            left = f"{self._first}{taken.remaining};t={ceil(taken.reset_after)}"
-            exchange.respond_put(b"ratelimit", left.encode("ascii"))
+                reply = self._told(exchange, asked, taken, self._there())
+            if reply is not None:
+                return reply
+        asked = questions(self._shadows, exchange, self._setting.mark)
+        if asked:
+            try:
+                taken = await self._take(exchange, asked)
+            except StoreUnavailable as error:
+                self._telling.lost(error)
+            else:
+                self._noted(exchange, asked, taken, self._there())
         return None
 
+    async def _take(self, exchange: Exchange, asked: list[Question]) -> Sequence[Taken]:
+        """What the store answers. Where that is not heard, what may have been taken is given back at the end."""
+        store = self._setting.store
+        assert store is not None
+        under_way = [one for one in asked if one.meter.concurrent]
+        if under_way:
+            self._held(exchange).unsure += under_way
+        taken = await store.take([one.ask for one in asked])
+        if under_way:
+            self._held(exchange).unsure.clear()
+        self._telling.back()
+        return taken
 
-def _local(spec: RateLimit, ports: Ports) -> LocalCounters:
-    """The counters of this process, which a reload that leaves the limit as it is does not touch."""
-    clock = ports.clock
-    return ports.cell(
-        (spec.kind, spec.limit, spec.by, spec.name, spec.max_keys),
-        lambda: LocalCounters(clock, ports.lock, max_keys=spec.max_keys),
-    )
+    def _without_store(self, exchange: Exchange, asked: Iterable[Question]) -> Reply | None:
+        """What becomes of a request that the store cannot be asked about. What one process may count by itself is less than
+        the limit, and may be less than one request costs: that one then takes all of it."""
+        here: list[Question] = []
+        for one in asked:
+            if one.counting.on_error == "deny":
+                return unavailable(exchange)
+            if one.counting.on_error == "local":
+                share = one.meter.share
+                here.append(one._replace(ask=one.ask._replace(limit=share, cost=min(one.ask.cost, share.amount))))
+        fallback = self._fallback
+        if not here or fallback is None:
+            return None
+        return self._told(exchange, here, fallback.take_now([one.ask for one in here]), fallback)
 
+    def _there(self) -> Charges:
+        charges = self._setting.charges
+        assert charges is not None
+        return charges
 
-def _unavailable(exchange: Exchange) -> Reply:
-    exchange.fault = Fault.GATEWAY
-    return Reply(
-        503, "rate_limit.unavailable", "Requests cannot be counted at the moment.", headers=[("retry-after", "1")]
-    )
+    def _told(
+        self, exchange: Exchange, asked: Sequence[Question], taken: Sequence[Taken], book: Settles
+    ) -> Reply | None:
+        """Header fields where it fits, the refusal where it does not."""
+        for answer in taken:
+            if not answer.allowed:
+                self._note_refused(exchange, asked, taken, shadow=False)
+                readings = [Reading(one.meter, answer) for one, answer in zip(asked, taken, strict=True)]
+                return exceeded(readings, legacy=self._legacy, fields=self._fields)
+        self._took(exchange, asked, taken, book)
+        if self._fields:
+            policy = self._fixed
+            if policy is None or len(asked) < self._all:
+                policy = policy_field([one.meter for one in asked])
+            exchange.respond_put(b"ratelimit-policy", policy)
+            exchange.respond_put(b"ratelimit", left_field(asked, taken))
+        if self._legacy:
+            tell_legacy(exchange, [Reading(one.meter, answer) for one, answer in zip(asked, taken, strict=True)])
+        return None
 
+    def _noted(self, exchange: Exchange, asked: Sequence[Question], taken: Sequence[Taken], book: Settles) -> None:
+        """What rules in shadow would have said."""
+        if all(answer.allowed for answer in taken):
+            self._took(exchange, asked, taken, book)
+        else:
+            self._note_refused(exchange, asked, taken, shadow=True)
 
-def _named(function: Callable[..., Any]) -> str:
-    return getattr(function, "__qualname__", type(function).__name__)
+    def _note_refused(
+        self, exchange: Exchange, asked: Sequence[Question], taken: Sequence[Taken], *, shadow: bool
+    ) -> None:
+        """For figures, events and operators: a rule once, each of its limits by itself."""
+        counted: Counting | None = None
+        for one, answer in zip(asked, taken, strict=True):
+            if not answer.allowed:
+                if one.counting is not counted:
+                    counted = one.counting
+                    counted.figures.count_refused(shadow=shadow)
+                self._telling.refused(exchange, one.counting.name, one.meter, one.caller, answer, shadow=shadow)
+
+    def _took(self, exchange: Exchange, asked: Sequence[Question], taken: Sequence[Taken], book: Settles) -> None:
+        """Note what was taken, for figures and for the end of the exchange."""
+        counted: Counting | None = None
+        for one, answer in zip(asked, taken, strict=True):
+            counting, meter, caller, ask = one
+            if counting is not counted:
+                counted = counting
+                counting.figures.allowed += 1
+            if answer.remaining <= meter.near:
+                counting.figures.near += 1
+                self._telling.near(exchange, counting.name, meter, caller, answer.remaining)
+            if meter.concurrent:
+                self._held(exchange).taken.append((one, book))
+                book.hold(ask)
+            elif counting.charges:
+                self._held(exchange).taken.append((one, book))
+
+    def _held(self, exchange: Exchange) -> Held:
+        found = exchange.fact(self._fact)
+        if found is None:
+            found = exchange.facts[self._fact] = Held()
+        held: Held = found
+        return held
+
+    def _read_reports(self, exchange: Exchange, head: ResponseHead) -> None:
+        """Take what the upstream reports out of what clients see, and keep it if it is a number."""
+        held = exchange.fact(self._fact)
+        for name in self._reports:
+            values = head.get_all(name)
+            if not values:
+                continue
+            head.remove(name)
+            value = values[0].strip(" \t").encode("latin-1")
+            if held is not None and len(values) == 1 and is_length(value) and int(value) <= LARGEST:
+                held.reports[name] = int(value)
+            else:
+                for counting in (one for one in self._setting.countings if one.report == name):
+                    counting.figures.unreadable_charges += 1
+
+    def _settle(self, exchange: Exchange, outcome: Outcome) -> None:
+        """Give back what is no longer under way, and charge what it turned out to cost. The first time only."""
+        held: Held | None = exchange.fact(self._fact)
+        if held is None:
+            return
+        del exchange.facts[self._fact]
+        for one in held.unsure:
+            self._there().release(one.ask)
+        for one, book in held.taken:
+            if one.meter.concurrent:
+                book.release(one.ask)
+        costs: dict[str, int | None] = {}
+        for one, book in held.taken:
+            if not one.meter.concurrent:
+                name = one.counting.name
+                if name not in costs:
+                    costs[name] = one.counting.charged(exchange, outcome, held.reports)
+                cost = costs[name]
+                if cost is not None and cost != one.ask.cost:
+                    book.charge(one.ask._replace(cost=cost - one.ask.cost))
+
+    def jobs(self) -> list[Job]:
+        return self._setting.jobs()
+
+    def status(self) -> Mapping[str, Any]:
+        """Figures of each rule since it was set up, and of counters and stores."""
+        told: dict[str, Any] = {"rules": {one.name: one.figures.told() for one in self._setting.countings}}
+        if self._setting.store is not None:
+            told["store_errors"] = self._telling.store_errors
+            told["store_lost"] = self._telling.is_lost
+        return {**told, **self._setting.status()}
+
+    def explain(self, exchange: Exchange) -> Iterable[str]:
+        return explained(self._setting, exchange)
+
+    def admin(self) -> Admin:
+        """What an operator may look at and change."""
+        return Admin(self._setting, self._telling)
