@@ -144,6 +144,39 @@ async def test_a_loop_that_was_held_up_is_not_the_stores_fault(contact: Contact)
     assert contact.failures == 0
 
 
+async def test_a_burst_that_stands_in_line_behind_itself_is_no_outage(contact: Contact) -> None:
+    """Three flights one after the other take longer than one may, and each of them shorter."""
+    flights: list[asyncio.Future[None]] = []
+
+    async def answer(calls: Sequence[Call]) -> Answers:
+        answered = asyncio.get_running_loop().create_future()
+        flights.append(answered)
+        asyncio.get_running_loop().call_later(0.12, answered.set_result, None)
+        await answered
+        return Answers([[YES] for _ in calls], 0)
+
+    one = Line(answer, 0.2, 1)
+    assert await asyncio.gather(*(one.asked(call(), contact) for _ in range(3 * BATCH))) == [[YES]] * (3 * BATCH)
+    assert len(flights) == 3
+    assert contact.failures == 0
+
+
+async def test_nobody_stands_in_line_for_ever(contact: Contact) -> None:
+    async def answer(calls: Sequence[Call]) -> Answers:
+        answered = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.03, answered.set_result, None)
+        await answered
+        return Answers([[YES] for _ in calls], 0)
+
+    one = Line(answer, 0.05, 1)
+    asked = [one.asked(call(BATCH), contact) for _ in range(20)]
+    begun = time.monotonic()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert answers[0] == [YES]
+    assert isinstance(answers[-1], StoreUnavailable)
+    assert time.monotonic() - begun < 20 * 0.03
+
+
 async def test_when_it_is_down_those_who_wait_are_told_at_once(store: Store, contact: Contact) -> None:
     one = line(store, most=1)
     store.error = StoreUnavailable("gone")

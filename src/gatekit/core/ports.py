@@ -62,7 +62,7 @@ class Limit:
     def id(self) -> str:
         """What tells its counters from those of other limits on the same key."""
         calendar = "" if self.calendar is None else f":{self.calendar.name}"
-        return f"{self.algorithm}:{self.amount}:{self.period:g}{calendar}"
+        return f"{self.algorithm}:{self.amount}:{self.period:.17g}{calendar}"
 
 
 class Ask(NamedTuple):

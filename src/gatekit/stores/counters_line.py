@@ -1,7 +1,8 @@
 """The way of questions to the server: those that come while others are under way share the next round trip.
 
 A thousand at once are a few round trips over a few connections, not a thousand. Each is still a step of its own on the
-server, and none waits longer than it may.
+server, and none waits longer than it may: for a store that is silent, from when it was last heard of. A burst that has to
+stand in line behind itself, while the store answers, is no outage. Counting it elsewhere would let through twice the limit.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ GRACE: Final = 0.005
 server."""
 
 
+IN_LINE: Final = 4.0
+"""So many times as long as for the store a question may wait in all, while the store answers others of this process."""
+
+
 class _Waiting(NamedTuple):
     call: Call
     answer: asyncio.Future[Sequence[Any]]
@@ -38,10 +43,10 @@ class _Place(NamedTuple):
 class Line:
     """The questions of one event loop. `ask` sends several calls and has what came of each; `most` may be under way at once.
 
-    No call waits longer than `timeout` seconds for its answer.
+    No call waits longer than `timeout` seconds for an answer of any sort, nor longer than `IN_LINE` times that for its own.
     """
 
-    __slots__ = ("_ask", "_flights", "_most", "_places", "_timeout", "loop")
+    __slots__ = ("_ask", "_flights", "_heard", "_most", "_places", "_timeout", "loop")
 
     def __init__(self, ask: Callable[[Sequence[Call]], Awaitable[Answers]], timeout: float, most: int) -> None:
         self._ask = ask
@@ -49,6 +54,7 @@ class Line:
         self._most = most
         self._places: dict[str, _Place] = {}
         self._flights: set[asyncio.Task[None]] = set()
+        self._heard = float("-inf")
         self.loop = asyncio.get_running_loop()
 
     def asked(self, call: Call, contact: Contact, place: str = "") -> asyncio.Future[Sequence[Any]]:
@@ -102,6 +108,7 @@ class Line:
                 if not one.answer.done():
                     one.answer.set_exception(error)
         else:
+            self._heard = self.loop.time()
             contact.answered()
             for one, found in zip(batch, answers.found, strict=True):
                 if not one.answer.done():
@@ -113,8 +120,13 @@ class Line:
         """Tell those whose time is over; when the next one's is, None where nobody waits any more."""
         now = self.loop.time()
         why = f"{contact.shown} did not answer within {self._timeout:g} s"
-        contact.failed(why, _fail([one for one in batch if one.due <= now], why))
-        return min((one.due for one in batch if not one.answer.done()), default=None)
+        contact.failed(why, _fail([one for one in batch if self._due(one) <= now], why))
+        return min((self._due(one) for one in batch if not one.answer.done()), default=None)
+
+    def _due(self, one: _Waiting) -> float:
+        """When its time is over, as far as is known now."""
+        patient = one.due + (IN_LINE - 1.0) * self._timeout
+        return min(patient, max(one.due, self._heard + self._timeout - TELLING))
 
 
 class _Deadlines:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from gatekit.core.ports import Ports
     from gatekit.testing.clock import ManualClock
 
+# What the conformance kits assert shows its values, as in a test.
+pytest.register_assert_rewrite("gatekit.testing.counters")
+
 
 @pytest.fixture
 def manual_clock() -> ManualClock:

@@ -99,4 +99,4 @@ def test_rl9_a_quota_in_a_store_outlives_the_process() -> None:
     assert passes(spec.bind(ports(clock, store)))
     assert passes(spec.bind(ports(clock, store)))
     assert not passes(spec.bind(ports(clock, store)))
-    assert store.asked[0][0].key == "{ip:203.0.113.9}quota|quota|fixed_window:2:2.592e+06:month:Europe/Zurich"
+    assert store.asked[0][0].key == "{ip:203.0.113.9}quota|quota|fixed_window:2:2592000:month:Europe/Zurich"

@@ -129,7 +129,7 @@ def test_rl4_the_address_is_never_the_leftmost_of_x_forwarded_for() -> None:
         ("method", {"method": "s3cret{}"}),
         (lambda e: "s3cret" + "\udc80" * 200, {}),
     ],
-    ids=str,
+    ids=["header", "claim", "user", "user and address", "tenant", "client", "param", "method", "function"],
 )
 def test_keys_in_a_store_are_short_and_hold_no_credential(by: Any, given: dict[str, Any]) -> None:
     clock = Clock()

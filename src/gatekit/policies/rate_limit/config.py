@@ -11,7 +11,7 @@ from gatekit.core.policy import IDENTITY, Placement, Spec, Stage
 from gatekit.core.ports import Ports
 from gatekit.policies.rate_limit.keys import KeyFunction
 from gatekit.policies.rate_limit.local import MAX_KEYS
-from gatekit.policies.rate_limit.local_policy import LocalRateLimitPolicy
+from gatekit.policies.rate_limit.local_policy import LocalLimitsPolicy, LocalRateLimitPolicy
 from gatekit.policies.rate_limit.policy import RateLimitPolicy
 from gatekit.policies.rate_limit.remarks import remarks
 from gatekit.policies.rate_limit.rules import (
@@ -170,16 +170,18 @@ class RateLimit(Terms, Spec):
         return remarks(self)
 
     def bind_to(self, ports: Ports) -> RateLimitPolicy:
-        return LocalRateLimitPolicy(self, ports) if self._is_plain(ports) else RateLimitPolicy(self, ports)
+        if not self._is_plain(ports):
+            return RateLimitPolicy(self, ports)
+        return LocalRateLimitPolicy(self, ports) if len(self.read(self.limit)) == 1 else LocalLimitsPolicy(self, ports)
 
     def _is_plain(self, ports: Ports) -> bool:
-        """Whether it is one limit for everybody, counted here."""
+        """Whether it is limits of one rule, the same for everybody, counted here and at once."""
         if self.rules or self.store is not None or ports.counters is not None:
             return False
         quotas = self.read(self.limit)
         special = self.shadow or self.legacy_headers or self.overrides or self.plan is not None
         priced = self.charge is not None or not isinstance(self.cost, int)
-        return len(quotas) == 1 and quotas[0].algorithm != "concurrency" and not special and not priced
+        return bool(quotas) and all(one.algorithm != "concurrency" for one in quotas) and not special and not priced
 
 
 __all__ = ["RateLimit"]

@@ -104,25 +104,41 @@ class LocalCounters:
         """`take`, which has nothing to wait for."""
         if len(asks) == 1:
             return (self.take_one(asks[0]),)
+        # Before anything is taken out: a limit that nothing can count must leave all as it was.
         windows = [self._window(ask.limit) for ask in asks]
+        keys, kept = self._open, self._kept
+        steps: list[tuple[Window, float, State, State]] = []
+        answers: list[Taken] = []
+        fits = usual = True
         with self._guard:
-            times = self._times(asks)
-            before = [self._taken_out(ask.key) for ask in asks]
-            steps = [
-                window.take(state, now, ask.cost, ask.mark)
-                for ask, window, state, now in zip(asks, windows, before, times, strict=True)
-            ]
-            for _, taken in steps:
+            now = self._monotonic()
+            for (key, limit, cost, mark), window in zip(asks, windows, strict=True):
+                at = now if limit.calendar is None else self._wall()
+                state = keys.pop(key, None)
+                if state is None:
+                    usual = False
+                    state = kept.pop(key, ())
+                after, taken = window.take(state, at, cost, mark)
                 if not taken.allowed:
-                    # Nothing is spent. What would have fitted says what is left as it is.
-                    steps = [
-                        (state, window.take(state, now, 0)[1] if step[1].allowed else step[1])
-                        for window, state, now, step in zip(windows, before, times, steps, strict=True)
-                    ]
-                    break
-            for ask, window, now, (state, taken) in zip(asks, windows, times, steps, strict=True):
-                self._put(ask, window, now, state, taken)
-        return [taken for _, taken in steps]
+                    fits = False
+                elif not taken.remaining >= cost > 0:
+                    usual = False
+                steps.append((window, at, state, after))
+                answers.append(taken)
+            if fits and usual:
+                # None was limited and none is now, so all stay where they were.
+                for ask, step in zip(asks, steps, strict=True):
+                    keys[ask.key] = step[3]
+                return answers
+            if not fits:
+                # Nothing is spent. What would have fitted says what is left as it is.
+                answers = [
+                    window.take(state, at, 0)[1] if taken.allowed else taken
+                    for (window, at, state, _), taken in zip(steps, answers, strict=True)
+                ]
+            for ask, (window, at, state, after), taken in zip(asks, steps, answers, strict=True):
+                self._put(ask, window, at, after if fits else state, taken)
+        return answers
 
     def charge_now(self, asks: Sequence[Ask]) -> None:
         """`charge`, which has nothing to wait for."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from gatekit.core.policy import Job
-from gatekit.core.ports import Counters, Ports, store_url
+from gatekit.core.ports import Counters, Limit, Ports, store_url
 from gatekit.policies.rate_limit.charge import Charges
 from gatekit.policies.rate_limit.counting import Counting, Figures
 from gatekit.policies.rate_limit.keys import plain
@@ -31,6 +31,15 @@ class Loading(Protocol):
         ...
 
 
+@runtime_checkable
+class Choosy(Protocol):
+    """What a store may have that cannot count in every way."""
+
+    def check(self, limit: Limit) -> None:
+        """Raises ValueError on a limit that it cannot keep."""
+        ...
+
+
 class Setting:
     """Either `local` counters, or a shared `store`, with what has to be told to it later in `charges`, and `fallback` for
     rules that count in this process while it does not answer."""
@@ -45,6 +54,9 @@ class Setting:
         self.store = store
         kept = _kept(spec, ports, here=store is None or any(one == "local" for _, _, one in spec.named_rules()))
         self.countings = _countings(spec, ports, kept.figures, shared=store is not None)
+        if isinstance(store, Choosy):
+            for limit in {meter.limit for one in self.countings for meter in one.allowances.all}:
+                store.check(limit)
         self.settles = any(one.settles for one in self.countings)
         self._random = ports.random if self.settles else None
         self._once = ports.once
