@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.servers.valkey import Valkey, valkey_server
 
-from gatekit.core.ports import Ask, Limit
+from gatekit.core.counters import Ask, Limit
 from gatekit.gateway.system import system_ports
 from gatekit.stores import counters_line, counters_redis
 

@@ -9,7 +9,8 @@ from typing import Any
 from bench.peers.limits_ways import Asked, Rate, in_turn
 
 from gatekit import Exchange, Ports, RateLimit, Reply
-from gatekit.core.ports import Ask, Cells, Counters, Limit
+from gatekit.core.counters import Ask, Counters, Limit
+from gatekit.core.ports import Cells
 from gatekit.gateway.system import system_ports
 from gatekit.policies.rate_limit import LocalCounters
 from gatekit.testing import request

@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any
 
-from gatekit.core.ports import Ask, Limit
+from gatekit.core.counters import Ask, Limit
 from gatekit.errors import StoreUnavailable
 from gatekit.gateway.runtime import LoopRuntime
 from gatekit.gateway.system import system_ports

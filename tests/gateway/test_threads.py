@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from gatekit.core.ports import PUBLIC, Ask, Fetched, Limit, Reach, Taken
+from gatekit.core.counters import Ask, Limit, Taken
+from gatekit.core.ports import PUBLIC, Fetched, Reach
 from gatekit.drivers.wsgi import run_now
 from gatekit.errors import StoreUnavailable
 from gatekit.gateway.blocking import blocking

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gatekit.core.ports import Limit, Taken
+from gatekit.core.counters import Limit, Taken
 from gatekit.mechanisms.windows import State, window_of
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatekit.core.ports import Limit, Zone
+from gatekit.core.counters import Limit
+from gatekit.core.ports import Zone
 from gatekit.mechanisms.calendar import UNITS, CalendarWindow, day_of, month_of
 from gatekit.mechanisms.windows import edges, window_of
 

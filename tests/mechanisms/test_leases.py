@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from gatekit.core.ports import Limit, Taken
+from gatekit.core.counters import Limit, Taken
 from gatekit.mechanisms.leases import (
     AGAIN_AFTER,
     HORIZON,

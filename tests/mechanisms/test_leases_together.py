@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatekit.core.ports import Limit
+from gatekit.core.counters import Limit
 from gatekit.mechanisms.leases import SHARE, Lease, Stand, answers
 
 from .leased import Granted, Shared

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from gatekit.core.ports import Ask, Limit, Ports, Taken
+from gatekit.core.counters import Ask, Limit, Taken
+from gatekit.core.ports import Ports
 from gatekit.gateway.runtime import LoopRuntime
 from gatekit.gateway.shared import Shared
 from gatekit.gateway.system import SystemRandom

@@ -11,7 +11,7 @@ import pytest
 from tests.servers.valkey_groups import ValkeyCluster, ValkeySentinels, valkey_cluster, valkey_sentinels
 
 from gatekit.clients.redis import slot_of
-from gatekit.core.ports import Limit
+from gatekit.core.counters import Limit
 from gatekit.errors import StoreUnavailable
 from gatekit.stores.counters_contact import FAILURES
 from gatekit.stores.counters_redis import SECTORS

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from tests.servers.valkey import Valkey
 
-from gatekit.core.ports import Limit
+from gatekit.core.counters import Limit
 from gatekit.mechanisms.windows import ALGORITHMS, window_of
 from gatekit.stores.counters_script import LONGEST_KEY, tag_of
 

@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.servers.valkey import Valkey
 
-from gatekit.core.ports import Ask, Limit, Ports, Taken
+from gatekit.core.counters import Ask, Limit, Taken
+from gatekit.core.ports import Ports
 from gatekit.errors import StoreUnavailable
 from gatekit.gateway.loop_thread import LoopThread
 from gatekit.gateway.runtime import LoopRuntime

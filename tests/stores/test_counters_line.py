@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from gatekit.core.ports import Ask, Limit, Taken
+from gatekit.core.counters import Ask, Limit, Taken
 from gatekit.errors import StoreUnavailable
 from gatekit.stores.counters_contact import FAILURES, ONE_EVERY, Contact
 from gatekit.stores.counters_line import BATCH, Line

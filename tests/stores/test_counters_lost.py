@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.servers.valkey import Valkey
 
-from gatekit.core.ports import Limit
+from gatekit.core.counters import Limit
 from gatekit.errors import StoreUnavailable
 from gatekit.stores.counters_contact import FAILURES
 from gatekit.testing.faults import FaultProxy, Stall

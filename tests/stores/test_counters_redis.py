@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from tests.servers.valkey import Valkey
 
-from gatekit.core.ports import Limit
+from gatekit.core.counters import Limit
 from gatekit.errors import StoreUnavailable
 from gatekit.gateway.loop_thread import SHARED
 from gatekit.mechanisms.windows import ALGORITHMS

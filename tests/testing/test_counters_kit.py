@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from gatekit.core.ports import Ask, Counters, Taken
+from gatekit.core.counters import Ask, Counters, Taken
 from gatekit.mechanisms.windows import ALGORITHMS
 from gatekit.policies.rate_limit import LocalCounters
 from gatekit.testing import FakeCounters, ManualClock

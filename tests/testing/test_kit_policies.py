@@ -8,13 +8,14 @@ import inspect
 import pytest
 from hypothesis import given, settings
 
+from gatekit.core.counters import Ask, Limit
 from gatekit.core.exchange import Exchange
 from gatekit.core.head import ResponseHead
 from gatekit.core.identity import Identity
 from gatekit.core.outcome import Fault, finished
 from gatekit.core.paths import canonical
 from gatekit.core.policy import Spec
-from gatekit.core.ports import Ask, Limit, Ports
+from gatekit.core.ports import Ports
 from gatekit.core.verdict import Reply
 from gatekit.errors import PolicySuspended, StoreUnavailable
 from gatekit.testing import (

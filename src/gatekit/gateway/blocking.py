@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import overload
 
-from gatekit.core.ports import PUBLIC, Ask, Counters, Fetch, Fetched, Reach, Taken
+from gatekit.core.counters import Ask, Counters, Taken
+from gatekit.core.ports import PUBLIC, Fetch, Fetched, Reach
 from gatekit.gateway.loop_thread import SHARED, LoopThread
 from gatekit.gateway.shared import awaited
 

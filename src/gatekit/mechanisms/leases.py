@@ -17,7 +17,7 @@ from enum import IntEnum
 from math import inf
 from typing import Final
 
-from gatekit.core.ports import Limit, Taken
+from gatekit.core.counters import Limit, Taken
 
 LEASABLE: Final = frozenset({"fixed_window", "sliding_window", "token_bucket"})
 """The ways to count for which it does not matter who spends what was taken."""

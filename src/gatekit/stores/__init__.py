@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Final, cast
 
-from gatekit.core.ports import ApiKeyRecords, Counters, Plans, Ports, Revocations
+from gatekit.core.counters import Counters, Plans
+from gatekit.core.ports import ApiKeyRecords, Ports, Revocations
 
 REVOCATIONS: Final[Mapping[str, str]] = {
     "file": "gatekit.stores.revocations_file:FileRevocations",

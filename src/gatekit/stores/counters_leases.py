@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from contextvars import Context
 from typing import Any, Final
 
+from gatekit.core.counters import Ask, Taken
 from gatekit.core.policy import Job
-from gatekit.core.ports import Ask, Ports, Taken
+from gatekit.core.ports import Ports
 from gatekit.errors import StoreUnavailable
 from gatekit.mechanisms.leases import IDLE, SHARE, Lease, Stand, answers, is_leasable
 from gatekit.stores.counters_redis import RedisCounters

@@ -27,8 +27,9 @@ from re import compile as pattern
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from gatekit.core.counters import Ask, Limit, Taken
 from gatekit.core.policy import Job
-from gatekit.core.ports import Ask, Limit, Ports, Taken
+from gatekit.core.ports import Ports
 from gatekit.errors import StoreUnavailable
 from gatekit.stores.counters_limits_steps import Counter, all_of, charge, reset, take
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from math import floor, inf
 from typing import Any, Final, NamedTuple
 
-from gatekit.core.ports import Taken
+from gatekit.core.counters import Taken
 
 _BOUNDLESS: Final = 2**31
 """A limit that nothing reaches, for what is spent whether it fits or not."""

@@ -25,8 +25,9 @@ from typing import Any, Final
 
 from gatekit.clients.redis import redis_server, slot_of
 from gatekit.clients.redis_urls import SLOTS
+from gatekit.core.counters import Ask, Counters, Limit, Taken
 from gatekit.core.policy import Job
-from gatekit.core.ports import Ask, Counters, Limit, Ports, Taken
+from gatekit.core.ports import Ports
 from gatekit.errors import StoreUnavailable
 from gatekit.mechanisms.backoff import delay
 from gatekit.mechanisms.leases import SHARE

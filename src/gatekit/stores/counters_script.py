@@ -14,7 +14,7 @@ from math import inf
 from typing import Any, Final, NamedTuple
 
 from gatekit.clients.redis import Script
-from gatekit.core.ports import Ask, Limit, Taken
+from gatekit.core.counters import Ask, Limit, Taken
 from gatekit.mechanisms.windows import ALGORITHMS, edges
 
 TAKE: Final = 0

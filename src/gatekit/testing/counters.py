@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from gatekit.core.ports import Ask, Counters, Limit, Taken
+from gatekit.core.counters import Ask, Counters, Limit, Taken
 from gatekit.mechanisms.calendar import CalendarWindow
 from gatekit.mechanisms.windows import ALGORITHMS
 

@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gatekit.core.ports import PUBLIC, Ask, Clock, Fetched, Ports, Reach, Taken
+from gatekit.core.counters import Ask, Taken
+from gatekit.core.ports import PUBLIC, Clock, Fetched, Ports, Reach
 from gatekit.errors import StoreUnavailable
 from gatekit.mechanisms.windows import State, window_of
 from gatekit.testing.clock import ManualClock, SeededRandom

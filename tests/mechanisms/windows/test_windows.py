@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatekit.core.ports import Limit, Taken
+from gatekit.core.counters import Limit, Taken
 from gatekit.mechanisms.windows import ALGORITHMS, State, Window, window_of
 
 every_algorithm = pytest.mark.parametrize("name", sorted(ALGORITHMS))

@@ -7,7 +7,7 @@ from collections import deque
 
 import pytest
 
-from gatekit.core.ports import Limit
+from gatekit.core.counters import Limit
 from gatekit.mechanisms.windows import State, Window, window_of
 
 

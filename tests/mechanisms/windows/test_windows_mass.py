@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from gatekit.core.ports import Limit
+from gatekit.core.counters import Limit
 from gatekit.mechanisms.windows import ALGORITHMS, State, Window
 
 from .references import REFERENCES, TICKS, Log, Spent, Terms, held

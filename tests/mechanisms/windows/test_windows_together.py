@@ -8,7 +8,7 @@ from itertools import permutations
 
 import pytest
 
-from gatekit.core.ports import Ask, Limit, Taken
+from gatekit.core.counters import Ask, Limit, Taken
 from gatekit.mechanisms.windows import ALGORITHMS
 from gatekit.policies.rate_limit.local import LocalCounters
 from gatekit.testing import ManualClock

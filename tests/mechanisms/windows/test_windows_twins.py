@@ -13,7 +13,7 @@ import redis
 from tests.servers.valkey import Valkey, valkey_server
 
 import gatekit.mechanisms.windows as package
-from gatekit.core.ports import Limit
+from gatekit.core.counters import Limit
 from gatekit.mechanisms.calendar import CalendarWindow
 from gatekit.mechanisms.windows import ALGORITHMS, State, Window, edges, window_of
 

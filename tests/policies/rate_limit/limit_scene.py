@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
+from gatekit.core.counters import Ask, Taken
 from gatekit.core.door import Door
 from gatekit.core.exchange import Exchange, NoBody
 from gatekit.core.head import ResponseHead
@@ -14,7 +15,7 @@ from gatekit.core.identity import Identity
 from gatekit.core.outcome import Outcome
 from gatekit.core.peers import Trust
 from gatekit.core.plan import RoutePlan
-from gatekit.core.ports import Ask, Cells, Ports, Taken
+from gatekit.core.ports import Cells, Ports
 from gatekit.core.verdict import Reply
 from gatekit.errors import StoreUnavailable
 from gatekit.policies.rate_limit import LocalCounters

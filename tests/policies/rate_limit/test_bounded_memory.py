@@ -12,7 +12,7 @@ from itertools import count
 import pytest
 
 from gatekit import RateLimit
-from gatekit.core.ports import Ask, Limit
+from gatekit.core.counters import Ask, Limit
 from gatekit.core.verdict import Reply
 from gatekit.mechanisms.windows import ALGORITHMS
 from gatekit.policies.rate_limit import LocalCounters

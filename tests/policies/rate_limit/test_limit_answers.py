@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.policies.rate_limit.limit_scene import Clock, Store, ask, exchange, fields, passes, ports_for, refused
 from tests.policies.rate_limit.structured import Token, read_list
 
-from gatekit.core.ports import Taken
+from gatekit.core.counters import Taken
 from gatekit.core.verdict import render
 from gatekit.policies.rate_limit import LimitRule, RateLimit
 

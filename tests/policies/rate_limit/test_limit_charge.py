@@ -20,8 +20,8 @@ from tests.policies.rate_limit.limit_scene import (
     step,
 )
 
+from gatekit.core.counters import Ask, Limit
 from gatekit.core.head import ResponseHead
-from gatekit.core.ports import Ask, Limit
 from gatekit.errors import StoreUnavailable
 from gatekit.policies.rate_limit import LimitRule, RateLimit
 from gatekit.policies.rate_limit.charge import BATCH, FLUSH, MAX_WAITING, RETRY, Charges

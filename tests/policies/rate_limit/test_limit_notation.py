@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from limits import parse_many
 
 from gatekit import RateLimit
-from gatekit.core.ports import Limit, Ports
+from gatekit.core.counters import Limit
+from gatekit.core.ports import Ports
 from gatekit.errors import GatekitError
 from gatekit.gateway.system import system_ports
 from gatekit.policies.rate_limit.texts import amounts

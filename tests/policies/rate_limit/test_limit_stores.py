@@ -19,8 +19,8 @@ from tests.policies.rate_limit.limit_scene import (
     refused,
 )
 
+from gatekit.core.counters import Ask, Limit
 from gatekit.core.outcome import Fault
-from gatekit.core.ports import Ask, Limit
 from gatekit.core.verdict import render
 from gatekit.policies.rate_limit import LimitRule, RateLimit, StoreBack, StoreLost
 

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from gatekit.core.ports import Ask, Limit, Taken
+from gatekit.core.counters import Ask, Limit, Taken
 from gatekit.mechanisms.calendar import CalendarWindow
 from gatekit.mechanisms.windows import ALGORITHMS, Window, window_of
 from gatekit.policies.rate_limit import LocalCounters

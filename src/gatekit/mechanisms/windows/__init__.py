@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from gatekit.core.ports import Limit
+from gatekit.core.counters import Limit
 from gatekit.mechanisms.windows.concurrency import Concurrency
 from gatekit.mechanisms.windows.fixed_window import FixedWindow, edges
 from gatekit.mechanisms.windows.sliding_log import SlidingLog

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from gatekit.core.ports import Limit, Taken
+from gatekit.core.counters import Limit, Taken
 from gatekit.mechanisms.windows.step import EARLY, State, check_length
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final, Protocol
 
-from gatekit.core.ports import Taken
+from gatekit.core.counters import Taken
 
 State = tuple[float, ...]
 """What one key has spent of one limit, in numbers that a double holds exactly. `()` is nothing."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from gatekit.core.ports import Limit, Taken
+from gatekit.core.counters import Limit, Taken
 from gatekit.mechanisms.windows.step import SLACK, State
 
 _new: Final = tuple.__new__

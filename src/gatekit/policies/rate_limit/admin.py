@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from gatekit.core.claims import parse_claim_path
+from gatekit.core.counters import Ask, Taken
 from gatekit.core.exchange import Exchange
 from gatekit.core.headers import Headers, encode_name
 from gatekit.core.identity import Identity
-from gatekit.core.ports import Ask, Taken
 from gatekit.policies.rate_limit.counting import Counting
 from gatekit.policies.rate_limit.keys import API_KEY, digest
 from gatekit.policies.rate_limit.meters import Meter

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from math import ceil, inf
 from typing import Final, NamedTuple
 
+from gatekit.core.counters import Taken
 from gatekit.core.exchange import Exchange
 from gatekit.core.outcome import Fault
-from gatekit.core.ports import Taken
 from gatekit.core.verdict import Reply
 from gatekit.policies.rate_limit.counting import Question
 from gatekit.policies.rate_limit.meters import Meter

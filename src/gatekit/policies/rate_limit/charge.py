@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Hashable, Iterable
 from typing import Any, Final, Protocol
 
+from gatekit.core.counters import Ask, Counters
 from gatekit.core.policy import Job
-from gatekit.core.ports import Ask, Clock, Counters, Lock
+from gatekit.core.ports import Clock, Lock
 from gatekit.errors import StoreUnavailable
 from gatekit.policies.rate_limit.local import LocalCounters
 

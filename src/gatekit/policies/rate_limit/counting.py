@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gatekit.core.counters import Ask
 from gatekit.core.exchange import Exchange
 from gatekit.core.headers import encode_name
 from gatekit.core.outcome import Outcome
-from gatekit.core.ports import Ask
 from gatekit.policies.rate_limit.keys import Caller, key_of, named, plain
 from gatekit.policies.rate_limit.meters import Meter
 from gatekit.policies.rate_limit.plans import Allowances

@@ -13,7 +13,8 @@ from itertools import islice
 from math import inf
 from typing import Final, NamedTuple
 
-from gatekit.core.ports import Ask, Clock, Limit, Lock, Taken
+from gatekit.core.counters import Ask, Limit, Taken
+from gatekit.core.ports import Clock, Lock
 from gatekit.mechanisms.windows import State, Window, window_of
 
 MAX_KEYS: Final = 100_000

@@ -6,8 +6,9 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING
 
+from gatekit.core.counters import Ask
 from gatekit.core.exchange import Exchange
-from gatekit.core.ports import Ask, Ports
+from gatekit.core.ports import Ports
 from gatekit.core.verdict import Reply
 from gatekit.policies.rate_limit.answers import Reading, exceeded
 from gatekit.policies.rate_limit.counting import questions

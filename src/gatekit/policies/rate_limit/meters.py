@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from gatekit.core.ports import Limit, Ports, Zone
+from gatekit.core.counters import Limit
+from gatekit.core.ports import Ports, Zone
 from gatekit.mechanisms.calendar import CalendarWindow
 from gatekit.policies.rate_limit.rules import CONCURRENCY, Quota, Terms
 from gatekit.policies.rate_limit.texts import LONGEST

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from gatekit.core.claims import parse_claim_path
+from gatekit.core.counters import Plans
 from gatekit.core.exchange import Exchange
-from gatekit.core.ports import Plans, Ports, store_url
+from gatekit.core.ports import Ports, store_url
 from gatekit.policies.rate_limit.keys import Caller, claim_text
 from gatekit.policies.rate_limit.lately import Lately
 from gatekit.policies.rate_limit.meters import MeterMaker, Meters

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gatekit.core.counters import Taken
 from gatekit.core.exchange import Exchange
 from gatekit.core.head import ResponseHead
 from gatekit.core.headers import is_length
 from gatekit.core.outcome import Outcome
 from gatekit.core.policy import Job
-from gatekit.core.ports import Ports, Taken
+from gatekit.core.ports import Ports
 from gatekit.core.verdict import Reply
 from gatekit.errors import StoreUnavailable
 from gatekit.policies.rate_limit.admin import Admin, explained

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from gatekit.core.claims import parse_claim_path
+from gatekit.core.counters import Limit
 from gatekit.core.exchange import Exchange
 from gatekit.core.headers import encode_name
 from gatekit.core.outcome import Outcome
-from gatekit.core.ports import Limit
 from gatekit.core.units import Duration
 from gatekit.mechanisms.windows import ALGORITHMS, window_of
 from gatekit.policies.rate_limit.keys import IDENTITY_KEYS, KeyFunction, check, needs_identity

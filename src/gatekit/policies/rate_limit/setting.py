@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
+from gatekit.core.counters import Counters, Limit
 from gatekit.core.policy import Job
-from gatekit.core.ports import Counters, Limit, Ports, store_url
+from gatekit.core.ports import Ports, store_url
 from gatekit.policies.rate_limit.charge import Charges
 from gatekit.policies.rate_limit.counting import Counting, Figures
 from gatekit.policies.rate_limit.keys import plain

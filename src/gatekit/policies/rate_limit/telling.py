@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from gatekit.core.counters import Taken
 from gatekit.core.exchange import Exchange
-from gatekit.core.ports import Ports, Taken
+from gatekit.core.ports import Ports
 from gatekit.errors import StoreUnavailable
 from gatekit.mechanisms.recent import RecentCache
 from gatekit.policies.rate_limit.answers import Reading
