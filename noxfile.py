@@ -31,6 +31,7 @@ PURE = (
     "config/",
     "upstream/balance.py",
     "clients/addresses.py",
+    "clients/redis_urls.py",
     "clients/urls.py",
 )
 LEAST_ABOVE = 90.0

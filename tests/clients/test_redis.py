@@ -17,7 +17,7 @@ import trustme
 from tests.clients.redis_scene import Front
 from tests.servers.valkey import Valkey, valkey_server
 
-from gatekit.clients.redis import RedisRefused, RedisServer, Script
+from gatekit.clients.redis import RedisRefused, RedisServer, Script, redis_server
 from gatekit.errors import StoreUnavailable
 from gatekit.testing import FaultProxy, Reset
 
@@ -80,6 +80,15 @@ def test_a_url_that_is_not_like_that_is_refused_without_being_repeated(url: str)
         RedisServer(url)
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h:1/0", "rediss://h:1/0", "redis+cluster://h:1,i:2", "redis+sentinel://h:1,i:2/m?db=0"]
+)
+def test_any_of_the_schemes_opens_a_server_without_io(url: str) -> None:
+    server = redis_server(url, options=("word",), timeout=0.025, connections=2)
+    assert server.shown == url
+    assert server.timeout == 0.025
 
 
 def test_options_of_the_caller_are_handed_on() -> None:

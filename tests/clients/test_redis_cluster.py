@@ -309,7 +309,7 @@ async def test_a_slot_that_nobody_has_is_told_and_asked_for_again(alone: ValkeyC
     async with opened(f"redis+cluster://127.0.0.1:{node.port}") as server:
         assert await server.run(ADD, ["nobody"], [1]) == 1
         must(node, "CLUSTER", "DELSLOTS", slot)
-        with pytest.raises(RedisRefused, match="ClusterDownError|CLUSTERDOWN"):
+        with pytest.raises(RedisRefused, match=r"ClusterDownError|CLUSTERDOWN"):
             await server.run(ADD, ["nobody"], [1])
         async with opened(f"redis+cluster://127.0.0.1:{node.port}") as other:
             with pytest.raises(StoreUnavailable, match=f"says that no node has the slot {slot}"):

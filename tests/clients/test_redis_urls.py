@@ -99,7 +99,7 @@ def test_a_bound_that_is_none(text: str) -> None:
         "redis://h:0", "redis://h:65536", "redis://h:hunter2", "redis://h:", "redis://[::1", "redis://[::1]x", "redis://[hunter2]",
         "redis://[1:2]", "redis://[::ffff:1.2.3.4.5]", "redis://h u", "redis://h\n", "redis://h\x00", "redis://h\\u", "redis://h%41",
         "redis://h?ca=x", "redis://h?db=1", "redis://h?sentinel_password=hunter2", "redis://h?timeout=1&timeout=1",
-        "redis+cluster://", "redis+cluster://h,,i", "redis+cluster://,h", "redis+cluster://h/1", "redis+cluster://h?db=0",
+        "redis+cluster://", "redis+cluster://h,,i", "redis+cluster://[::1],[1:2]", "redis+cluster://,h", "redis+cluster://h/1", "redis+cluster://h?db=0",
         "redis+cluster://hunter2@h,x@i,h:x", "redis+sentinel://h", "redis+sentinel://h/", "redis+sentinel://h/m/1",
         "redis+sentinel://h/hunter 2", "redis+sentinel://h/m%6D", "redis+sentinel://h/m?db=hunter2", "redis+sentinel://h/m?db=",
         "redis+sentinel://h/m?db=10000", "redis+sentinel://h/m?ca=/x", "redis+sentinel://h/m?db=1&db=1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from functools import partial
@@ -221,3 +222,29 @@ async def test_a_channel_that_says_nothing_is_broken(redis_url: str, monkeypatch
         with pytest.raises(StoreUnavailable, match="says nothing on its channel any more"):
             await store._wait_for_news(listener, 0.01)
     await store.aclose()
+
+
+async def test_what_is_taken_back_while_a_page_is_read_stays_taken_back(own_valkey: list[Valkey]) -> None:
+    """The page was read before it, is taken in after it, and the server is gone before the next."""
+    store = opened(own_valkey[0].url)
+    async with at_work(store):
+        await store.revoke(jti="first", until=later())
+        await until(lambda: store.status()["seq"] > 0)
+        read, held, go = store._shared.read, asyncio.Event(), asyncio.Event()
+
+        async def slow(since: int, epoch: str) -> Page:
+            page: Page = await read(since, epoch)
+            if any(b"mistake" in text for text in page.texts):
+                held.set()
+                await go.wait()
+            return page
+
+        store._shared.read = slow
+        await store.revoke(jti="mistake", until=later())
+        await held.wait()
+        assert await store.restore(jti="mistake")
+        own_valkey[0].kill()
+        go.set()
+        await until(lambda: not store.status()["connected"])
+        assert store.revoked({"jti": "mistake"}) is None
+        assert store.revoked({"jti": "first"}) == "jti"

@@ -87,7 +87,7 @@ class Cluster:
             except ResponseError as error:
                 redirection = _redirection(error, place)
                 if redirection is None or hop == HOPS:
-                    # redis-py before 6 knows neither this error nor redirections outside of its own cluster client.
+                    # redis-py 5.2 knows neither this error nor redirections outside of its own cluster client.
                     if isinstance(error, ClusterDownError) or str(error).startswith("CLUSTERDOWN"):
                         self._learn_soon()
                     raise

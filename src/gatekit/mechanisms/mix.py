@@ -65,6 +65,6 @@ class Mix:
         return tuple(reversed(found))
 
     def shed_share(self) -> float:
-        """How much of what came lately was shed, in [0, 1]."""
-        total = sum(self._weights)
-        return min(1.0, self._shed / total) if total else 0.0
+        """How much of what came lately was shed, in [0, 1]. What came long ago is forgotten, also where nothing has come
+        since: less than one request's weight is no share of anything."""
+        return min(1.0, self._shed / max(1.0, sum(self._weights)))

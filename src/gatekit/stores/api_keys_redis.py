@@ -5,7 +5,7 @@ and that as `id`.
 
     SET gatekit:apikey:8q3k0v7m2d '{"id": "reports", "hash": "v1:8q3k0v7m2d:…", "subject": "svc-reports"}'
 
-`?prefix=` puts another word in place of `gatekit`, `?timeout=` bounds a question (0.5 s; 0.1 to 1).
+`?prefix=` puts another word in place of `gatekit`, `?timeout=` bounds a question (0.5 s; 0.005 to 1).
 """
 
 from __future__ import annotations

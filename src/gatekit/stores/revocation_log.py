@@ -90,10 +90,11 @@ _RESTORE: Final = Script(
 -- ARGV: the channel, the name, the text that takes it back. It is kept for as long as what it takes back would have been.
 local known = redis.call('HGET', entries, ARGV[2])
 if not known or taken_back(known) or tonumber(redis.call('ZSCORE', ends, ARGV[2]) or '-inf') <= tonumber(now[1]) then
-  return 0
+  return '0'
 end
-redis.call('PUBLISH', ARGV[1], write(ARGV[2], ARGV[3]))
-return 1
+local seq = write(ARGV[2], ARGV[3])
+redis.call('PUBLISH', ARGV[1], seq)
+return seq
 """
 )
 
@@ -162,10 +163,10 @@ class RevocationLog:
         if refused:
             raise DenylistFull(f"{self._server.shown} has {self._max_entries} revocations, which is all it may have")
 
-    async def restore(self, record: Revocation) -> bool:
-        """Take back what is called the same; whether it was in force."""
+    async def restore(self, record: Revocation) -> int:
+        """Take back what is called the same; the number under which that was said, 0 where it was not in force."""
         arguments = [self.channel, record.name, record.as_json()]
-        return bool(await self._server.run(_RESTORE, self._keys, arguments, WRITE_SECONDS))
+        return _number(await self._server.run(_RESTORE, self._keys, arguments, WRITE_SECONDS))
 
     async def read(self, since: int, epoch: str) -> Page:
         """A page of what was said after that number of that epoch; from the beginning, where the epoch is another."""

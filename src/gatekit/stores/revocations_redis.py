@@ -100,6 +100,7 @@ class RedisRevocations:
         self._contact: float | None = None
         self._connected = False
         self._trouble: str | None = None
+        self._restored: list[tuple[int, Revocation]] = []
         self._refused = 0
         self._saved = 0
         self._save_after = SAVE_EVERY
@@ -122,10 +123,11 @@ class RedisRevocations:
         """Take back what these words revoked, on every instance; whether it was in force. Raises RevocationRefused,
         StoreUnavailable."""
         record = restoration(self._clock.wall(), **which)
-        found = await self._shared.restore(record)
-        if found:
+        number = await self._shared.restore(record)
+        if number:
+            self._restored.append((number, record))
             self._kept.take(record)
-        return found
+        return number > 0
 
     async def aclose(self) -> None:
         """Close what is open in the running loop. For those who revoke without running the jobs."""
@@ -254,6 +256,10 @@ class RedisRevocations:
                 if page.last:
                     continue
             await self._kept.take_all(self._records(page.texts))
+            # What was read before it was taken back, and taken in after that, would be in force again.
+            self._restored = [one for one in self._restored if one[0] > page.upto]
+            for _, record in self._restored:
+                self._kept.take(record)
             self._read = self._read._replace(seq=page.upto)
             if page.upto >= page.last:
                 break

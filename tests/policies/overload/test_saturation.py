@@ -24,6 +24,7 @@ from gatekit.policies.overload.saturation import MOST
         ({"in_flight": 10, "limit": 100, "late": 0.25, "full": 0.25}, 1.0),
         ({"in_flight": 100, "limit": 100, "shed": 0.5}, 2.0),
         ({"in_flight": 100, "limit": 100, "shed": 0.01}, 1 / 0.99),
+        ({"in_flight": 25, "limit": 100, "shed": 0.009}, 0.25),
         ({"shed": 1.0}, MOST),
         ({"in_flight": 10**6, "limit": 1}, MOST),
     ],

@@ -1,7 +1,7 @@
 """One number for how close to its limit something is: what an autoscaler goes by.
 
 0 is idle, 1 is at the limit, and above 1 there is more to do than can be done at once, twice as much at 2. It falls again
-as soon as there is less to do.
+within seconds when there is less to do.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Final
 
 MOST: Final = 10.0
 """No more than that is told: beyond it the numbers it is made of say little."""
+LEAST_SHED: Final = 0.01
+"""A smaller share that was shed is what is left of an hour that is over: else it would stand at 1 long after it."""
 
 
 def saturation(
@@ -30,6 +32,6 @@ def saturation(
     gateways would not help it.
     """
     pressures = [(in_flight + waiting) / limit, late / full]
-    if shed > 0.0:
+    if shed >= LEAST_SHED:
         pressures.append(1.0 / (1.0 - shed) if shed < 1.0 else MOST)
     return min(MOST, max(pressures))
