@@ -88,6 +88,14 @@ def test_headers_can_be_left_out(limits: Any) -> None:
     assert fields(refused(ask(policy, exchange()))) == {"retry-after": "60"}
 
 
+def test_several_limits_that_are_far_from_used_up_may_go_without_headers() -> None:
+    policy = RateLimit("100/minute;900/hour", headers=False).bind(ports_for(Clock()))
+    made = exchange()
+    assert ask(policy, made) is None
+    assert fields(made) == {}
+    assert policy.status()["rules"]["default"]["allowed"] == 1
+
+
 def test_rl6_a_429_is_a_problem_document_that_names_the_limits() -> None:
     policy = RateLimit("1/minute;9/hour").bind(ports_for(Clock()))
     ask(policy, exchange())

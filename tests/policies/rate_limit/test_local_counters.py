@@ -365,3 +365,26 @@ def test_the_top_knows_calendars() -> None:
     clock.set_wall(clock.wall() + 86_400.0)
     (spender,) = counters.top("a", 1)
     assert spender.taken.remaining == 5
+
+
+def test_a_key_that_is_limited_for_longer_than_before_goes_later() -> None:
+    clock = ManualClock()
+    counters = LocalCounters(clock, max_keys=2)
+    use_up(counters, "in debt", TWO)
+    use_up(counters, "limited", TWO)
+    counters.charge_now([Ask("in debt", TWO, 8)])
+    # Both are limited, and the one that would be free again first makes room.
+    use_up(counters, "another", TWO)
+    assert left(counters, "in debt", TWO) == 0
+    assert left(counters, "limited", TWO) == 2
+
+
+def test_a_key_that_was_reset_is_no_longer_among_the_limited() -> None:
+    counters = LocalCounters(ManualClock(), max_keys=2)
+    for key in ("freed", "limited", "another"):
+        use_up(counters, key, TWO)
+        if key == "freed":
+            counters.reset_now([Ask(key, TWO)])
+    assert left(counters, "limited", TWO) == left(counters, "another", TWO) == 0
+    use_up(counters, "one more", TWO)
+    assert len(counters) == 2
