@@ -50,6 +50,16 @@ class _OnSocket(Embedded):
         self._sfd: Any = number
 
 
+def _silent(family: int) -> socket.socket:
+    """A socket that listens where nobody is told of: a name or a port of this machine alone, which the kernel chooses."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    # An empty name is one in the abstract namespace (unix(7)).
+    sock.bind("" if family == socket.AF_UNIX else ("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+    sock.listen(1)
+    sock.setblocking(False)
+    return sock
+
+
 class OnGranian:
     """`gatekit.serving.servers.Server` by granian."""
 
@@ -92,13 +102,10 @@ class OnGranian:
 
     async def stop_accepting(self) -> None:
         """granian has no word for it, and told to stop it drops connections that are in their TLS handshake. So the
-        number that it accepts from is given to a socket on which nobody ever connects."""
+        number that it accepts from is given to a socket that nobody knows of. It is of the same family: granian may still be
+        starting, when it asks the socket for its address and panics over one of another family."""
         if self._server.listening is not None:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
-                # A name that the kernel chooses, in the abstract namespace (unix(7)).
-                silent.bind("")
-                silent.listen(1)
-                silent.setblocking(False)
+            with _silent(self._sock.family) as silent:
                 os.dup2(silent.fileno(), self._server.listening, inheritable=False)
             self._server.listening = None
         self._sock.close()
