@@ -142,6 +142,14 @@ def deploy(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def drills(session: nox.Session) -> None:
+    """Every drill, one after the other, also those that want the machine for themselves."""
+    session.install("-e", ".[dev]")
+    required = {"GATEKIT_DRILLS": "1", "GATEKIT_REQUIRE_SERVERS": "1"}
+    session.run("pytest", "-q", "tests/drills", *session.posargs, env=required)
+
+
+@nox.session(default=False)
 def memcached(session: nox.Session) -> None:
     """Counters in a real memcached, which only the system has (apt-get install memcached)."""
     session.install("-e", ".[dev]")

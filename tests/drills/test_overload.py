@@ -6,6 +6,7 @@ every figure, but all of them. The bench runs the same drills for longer and has
 
 from __future__ import annotations
 
+import os
 import statistics
 from pathlib import Path
 
@@ -18,6 +19,12 @@ from .overloaded import LATE
 from .shedding import ADAPTIVE, NONE, ORDER, STATIC, Plateau, failing, inversions, lagging, plateau, ranks, slow_bodies
 
 pytestmark = pytest.mark.servers
+
+alone = pytest.mark.skipif(
+    os.environ.get("GATEKIT_DRILLS") != "1",
+    reason="it wants the machine for itself: nox -s drills, or GATEKIT_DRILLS=1",
+)
+"""What takes long, or compares what other tests beside it would disturb. The others go on with every change."""
 
 TRIES = 3
 """How often a drill is begun anew because this machine could not send what it should: that says nothing of the gateway."""
@@ -37,8 +44,13 @@ async def fair(
 
 
 @pytest.mark.parametrize(
-    ("server", "overload"), [("granian", STATIC), ("uvicorn", STATIC), ("granian", ADAPTIVE)], ids=["granian", "uvicorn", "adaptive"]
-)  # fmt: skip
+    ("server", "overload"),
+    [
+        pytest.param("granian", STATIC, id="granian"),
+        pytest.param("uvicorn", STATIC, id="uvicorn", marks=alone),
+        pytest.param("granian", ADAPTIVE, id="adaptive", marks=alone),
+    ],
+)
 async def test_ov1_three_times_the_capacity_leaves_goodput_and_latency_as_they_were(
     server: str, overload: str, tmp_path: Path
 ) -> None:
@@ -56,6 +68,7 @@ async def test_ov1_three_times_the_capacity_leaves_goodput_and_latency_as_they_w
     assert (phase.hung_up, phase.lost) == (0, 0), found.told()
 
 
+@alone
 async def test_ov1_without_it_hardly_anybody_gets_an_answer_in_time(tmp_path: Path) -> None:
     """That the load of the drill above is one: what it shows is due to the policy."""
     found = await fair("granian", tmp_path, NONE, {0.8: 1.0, 2.0: 3.0}, late_by=0.1)
@@ -87,6 +100,7 @@ async def test_ov4_an_app_that_blocks_the_loop_is_relieved_and_health_checks_are
     assert found.busy.success + found.busy.shed == pytest.approx(1.0), told
 
 
+@alone
 async def test_ov4_it_is_the_lag_that_sheds(tmp_path: Path) -> None:
     found = await lagging(tmp_path, seconds=3.0, every=0.5, lag=False)
     assert found.stops >= 1
@@ -112,6 +126,7 @@ async def test_ov6_a_fifth_reaches_an_upstream_that_fails_and_all_of_it_one_that
     assert found.after.success == 1.0
 
 
+@alone
 @pytest.mark.parametrize("kind", ["drip", "silent"])
 async def test_ov7_a_thousand_slow_heads_take_a_tenth_of_the_others_goodput_at_most(kind: Kind, tmp_path: Path) -> None:
     """Quiet, attacked and quiet windows in turn, by their medians."""
@@ -121,6 +136,7 @@ async def test_ov7_a_thousand_slow_heads_take_a_tenth_of_the_others_goodput_at_m
     assert found.share > 0.9, (found.quiet, found.attacked)
 
 
+@alone
 async def test_ov7_slow_bodies_take_places_and_a_limit_for_each_client_keeps_them_from_taking_all(
     tmp_path: Path,
 ) -> None:
