@@ -224,6 +224,8 @@ class RedisCounters:
     async def _tend(self, number: int, contact: Contact) -> None:
         contact.tend()
         try:
+            # The first request need not wait for a connection. Whether there is a server is for it to find.
+            await self._probed(number)
             while True:
                 await contact.lost()
                 await self._recover(number, contact)
@@ -239,12 +241,17 @@ class RedisCounters:
             if tries == 1:
                 # Others than the one that was found broken may be.
                 await self._server.drop_idle()
-            try:
-                async with asyncio.timeout(PROBE_SECONDS):
-                    await self._answers([Call(TAKE, [Ask(self._probe(number), _PROBED, 0)])])
-            except (StoreUnavailable, TimeoutError):
-                continue
-            contact.answered()
+            if await self._probed(number):
+                contact.answered()
+
+    async def _probed(self, number: int) -> bool:
+        """Whether it answers there."""
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                await self._answers([Call(TAKE, [Ask(self._probe(number), _PROBED, 0)])])
+        except (StoreUnavailable, TimeoutError):
+            return False
+        return True
 
     def _probe(self, number: int) -> str:
         """A key whose slot lies in that sector."""
