@@ -1,6 +1,6 @@
 """What a decision of the shared store of rate limits costs: time and round trips, on a Valkey of its own.
 
-    python -m bench.counters
+    python bench/counters.py
 
 Rounds of the ways take turns. `plain` is one round trip for each decision over eight connections; `shared` is how it is:
 decisions of one moment share round trips; `leases` is the same store with `leases=on`.
@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.servers.valkey import Valkey, valkey_server
 

@@ -25,7 +25,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
     # What is frozen here would be so for every test that follows.
     monkeypatch.setattr(gc, "freeze", lambda: None)
-    spec = importlib.util.spec_from_file_location("bench_limits", ROOT / "bench" / "limits.py")
+    spec = importlib.util.spec_from_file_location("bench_rate_limits", ROOT / "bench" / "rate_limits.py")
     assert spec is not None
     assert spec.loader is not None
     found = importlib.util.module_from_spec(spec)

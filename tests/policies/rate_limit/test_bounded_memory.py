@@ -1,6 +1,6 @@
 """RL8: however many strangers come, memory has an end and nobody who is limited is let through for it.
 
-With the figures of the bar, 2,000,000 strangers and room for 100,000, it is `python bench/limits.py --only flood`.
+With the figures of the bar, 2,000,000 strangers and room for 100,000, it is `python bench/rate_limits.py --only flood`.
 """
 
 from __future__ import annotations

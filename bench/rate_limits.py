@@ -4,7 +4,7 @@ does beside being quick: exactness, all or nothing, the store gone, memory of a 
 Everything in one run, in rounds that take turns. In memory it is CPU time of the process; with a server also the time
 until the answer, how often the server is asked, and its own CPU. What counts are the ratios. Under 4 minutes:
 
-    python bench/limits.py [--quick] [--only PART ...] [--markdown FILE]
+    python bench/rate_limits.py [--quick] [--only PART ...] [--markdown FILE]
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-# Last: as the first place to look, this folder would hide the package `limits` behind this file.
-sys.path.sort(key=str(Path(__file__).parent).__eq__)
 
 from bench.peers import limits_apps, limits_keys, limits_truths
 from bench.peers.identity_rounds import Requests, added, requested, table
