@@ -14,7 +14,7 @@ import pytest
 from gatekit.core.policy import jobs_of
 from gatekit.errors import StoreUnavailable
 from gatekit.policies.authn.key_hash import hash_of, new_api_key
-from gatekit.stores import SystemStores, api_keys_file
+from gatekit.stores import SystemStores, api_keys_file, watched
 from gatekit.stores.api_keys_file import EVERY, FileApiKeys
 from gatekit.testing import ManualClock, SeededRandom, test_ports
 
@@ -281,7 +281,7 @@ async def test_a_file_that_others_can_replace_is_not_read(tmp_path: Path, mode: 
 async def test_a_file_or_directory_of_somebody_else_is_not_read(
     world: World, theirs: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = api_keys_file._check_owner
+    original = watched.check_owner
 
     def owned_by_another(found: os.stat_result) -> os.stat_result:
         return os.stat_result((*found[:4], 4711, *found[5:10]))
@@ -292,7 +292,7 @@ async def test_a_file_or_directory_of_somebody_else_is_not_read(
             owned_by_another(directory) if theirs == "directory" else directory,
         )
 
-    monkeypatch.setattr(api_keys_file, "_check_owner", check)
+    monkeypatch.setattr(watched, "check_owner", check)
     await world.store.refresh()
     assert ("somebody else" in (world.store.status()["last_error"] or "")) is (theirs is not None)
 

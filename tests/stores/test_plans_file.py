@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from gatekit.core.policy import jobs_of
 from gatekit.gateway.loop_thread import LoopThread
 from gatekit.gateway.shared import Shared
-from gatekit.stores import SystemStores, plans, plans_file
+from gatekit.stores import SystemStores, plans, plans_file, watched
 from gatekit.stores.plans import MAX_NAME, MAX_PLAN, PIECE, KeptPlans, unpacked, wrong_with
-from gatekit.stores.plans_file import EVERY, FilePlans, _plans, _Unusable
+from gatekit.stores.plans_file import EVERY, FilePlans, _plans
+from gatekit.stores.watched import Unusable
 from gatekit.testing import ManualClock, test_ports
 
 YAML = """
@@ -89,7 +90,7 @@ def test_what_json_can_write_is_read_as_it_was(entries: dict[str, str]) -> None:
 def test_what_is_read_as_json_is_json(text: str) -> None:
     try:
         found = _plans(text.encode(), True)
-    except _Unusable:
+    except Unusable:
         return
     assert json.loads(text) == found
 
@@ -99,7 +100,7 @@ def test_whatever_a_file_holds_is_read_or_refused(text: str) -> None:
     for strict in (True, False):
         try:
             found = _plans(text.encode("utf-8", "surrogatepass"), strict)
-        except _Unusable:
+        except Unusable:
             continue
         assert all(wrong_with(name, plan) is None for name, plan in found.items())
 
@@ -256,6 +257,17 @@ async def test_a_file_that_is_being_written_is_read_next_time(world: World, monk
     assert world.store.find("acme") == "pro"
 
 
+async def test_nor_is_one_in_a_directory_that_others_can_write(world: World) -> None:
+    """They could put another file in its place."""
+    world.path.parent.chmod(0o777)
+    await world.store.refresh()
+    assert "its directory" in world.store.status()["last_error"]
+    assert world.store.find("acme") is None
+    world.path.parent.chmod(0o1777)
+    await world.store.refresh()
+    assert world.store.find("acme") == "pro"
+
+
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
 async def test_a_file_that_others_can_write_is_not_read(world: World, mode: int) -> None:
     world.path.chmod(mode)
@@ -360,14 +372,14 @@ async def test_a_file_that_is_read_for_too_long_is_not_waited_for(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     slow = threading.Event()
-    original = plans_file._read
+    original = watched.read_watched
 
     def read(*arguments: object) -> object:
         assert slow.wait(20)
         return original(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(plans_file, "LOAD_SECONDS", 0.05)
-    monkeypatch.setattr(plans_file, "_read", read)
+    monkeypatch.setattr(plans_file, "read_watched", read)
     pending = world.store.loaded()
     assert pending is not None
     await pending

@@ -6,7 +6,7 @@
 
 The file is looked at every second and read again when it is another one: write the new one beside it and rename it. One
 that cannot be used changes nothing: what was read last stays in force, and it is said once. Whoever can write the file
-can lift his own limits, so a file that others can write to is not read.
+can lift his own limits, so a file or a directory that others can write to is not read.
 
 A file that is not there at the start is a warning and no error: nobody has a plan then, and everybody has the limit of
 the rule itself, as whoever is not in the file.
@@ -19,14 +19,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import re
-import stat
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 import yaml
@@ -35,6 +33,7 @@ from gatekit.core.policy import Job
 from gatekit.core.ports import Ports
 from gatekit.stores.kept import Gate, Helm
 from gatekit.stores.plans import MAX_BYTES, MAX_ENTRIES, KeptPlans, wrong_with
+from gatekit.stores.watched import Look, Unusable, read_watched
 
 _log = logging.getLogger("gatekit.stores")
 
@@ -49,21 +48,6 @@ _SPACE: Final = re.compile(_WS)
 _OPENED: Final = re.compile(rf"{_WS}\{{(?:{_WS}(\}}))?")
 _PAIR: Final = re.compile(rf"{_WS}{_TEXT}{_WS}:{_WS}{_TEXT}{_WS}([,}}])")
 _Loader: Final = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
-
-
-class _Unusable(Exception):
-    """The file is not used. The text says why."""
-
-    look: _Look | None = None
-    """What the file looked like whose content is at fault; None where it was not read."""
-
-
-class _Look(NamedTuple):
-    """What tells one file from another without reading it."""
-
-    modified: int
-    size: int
-    inode: int
 
 
 class FilePlans:
@@ -88,7 +72,7 @@ class FilePlans:
         self.find = self._kept.find
         self._helm = Helm(ports.clock)
         self._gate = Gate()
-        self._looked: _Look | None = None
+        self._looked: Look | None = None
         self._read_at = -inf
         # Of the content that was read last, good or not; and of the last look, which may not have come that far.
         self._content_error: str | None = None
@@ -136,7 +120,7 @@ class FilePlans:
     async def _refreshed(self) -> None:
         try:
             found = await asyncio.to_thread(self._read)
-        except _Unusable as error:
+        except Unusable as error:
             if error.look is not None:
                 self._looked, self._content_error = error.look, str(error)
             self._say(str(error))
@@ -149,10 +133,10 @@ class FilePlans:
             self._say(self._content_error)
         self._gate.open()
 
-    def _read(self) -> tuple[dict[str, str], _Look] | None:
+    def _read(self) -> tuple[dict[str, str], Look] | None:
         for _ in self._kept.tidy():
             pass
-        return _read(self._path, self._looked)
+        return read_watched(self._path, self._looked, MAX_BYTES, _plans)
 
     def _say(self, error: str | None) -> None:
         """Log what is wrong, or that nothing is any more, where that is not what was said last."""
@@ -166,46 +150,12 @@ class FilePlans:
         _log.warning("%s is not used, and %s: %s", self._path, kept, error)
 
 
-def _read(path: Path, before: _Look | None) -> tuple[dict[str, str], _Look] | None:
-    """The plans, and what the file looks like; None where it looks as it did before. Raises _Unusable."""
-    try:
-        with path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            _check(found)
-            look = _look(found)
-            if look == before:
-                return None
-            raw = file.read(MAX_BYTES + 1)
-            if _look(os.fstat(file.fileno())) != look:
-                raise _Unusable("it was being written: write another file and rename it")
-    except OSError as error:
-        raise _Unusable(error.strerror or "it cannot be read") from None
-    try:
-        if len(raw) > MAX_BYTES:
-            raise _Unusable(f"it is larger than {MAX_BYTES} bytes")
-        return _plans(raw, path.suffix == ".json"), look
-    except _Unusable as error:
-        error.look = look
-        raise
-
-
-def _look(found: os.stat_result) -> _Look:
-    return _Look(found.st_mtime_ns, found.st_size, found.st_ino)
-
-
-def _check(found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise _Unusable("it is no file")
-    if found.st_uid not in (os.geteuid(), 0) or stat.S_IMODE(found.st_mode) & 0o022:
-        raise _Unusable("it belongs to, or can be written by, somebody else: chown it to this user and chmod go-w")
-
-
 def _plans(raw: bytes, strict: bool) -> dict[str, str]:
-    """Name → plan. Raises _Unusable."""
+    """Name → plan. Raises Unusable."""
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise _Unusable("it is not UTF-8") from None
+        raise Unusable("it is not UTF-8") from None
     plans: dict[str, str] = {}
     # Many have the same plan: it is kept once.
     same: dict[str, str] = {}
@@ -216,7 +166,7 @@ def _plans(raw: bytes, strict: bool) -> dict[str, str]:
         elif len(plans) >= MAX_ENTRIES:
             wrong = f"there are more than {MAX_ENTRIES} names"
         if wrong is not None:
-            raise _Unusable(f"{wrong}, in line {line()}")
+            raise Unusable(f"{wrong}, in line {line()}")
         plans[name] = same.setdefault(plan, plan)
     return plans
 
@@ -232,21 +182,21 @@ def _json_pairs(text: str) -> Iterator[tuple[Callable[[], int], str, str]]:
 
     more = at is not None and at[1] is None
     if at is None:
-        raise _Unusable("it is not a JSON object of names and plans")
+        raise Unusable("it is not a JSON object of names and plans")
     while more:
         pair = _PAIR.match(text, end)
         if pair is None:
-            raise _Unusable(f"it is not JSON, or what is there is no name and a text, in line {line()}")
+            raise Unusable(f"it is not JSON, or what is there is no name and a text, in line {line()}")
         name, plan, follows = pair.groups()
         if "\\" in pair[0]:
             try:
                 name, plan = json.loads(f'["{name}","{plan}"]')
             except ValueError:
-                raise _Unusable(f"it is not JSON, in line {line()}") from None
+                raise Unusable(f"it is not JSON, in line {line()}") from None
         yield line, name, plan
         more, end = follows == ",", pair.end()
     if _SPACE.fullmatch(text, end) is None:
-        raise _Unusable(f"something follows after the object, in line {line()}")
+        raise Unusable(f"something follows after the object, in line {line()}")
 
 
 def _yaml_pairs(text: str) -> Iterator[tuple[Callable[[], int], str, str]]:
@@ -268,14 +218,14 @@ def _yaml_pairs(text: str) -> Iterator[tuple[Callable[[], int], str, str]]:
                 documents += 1
                 depth = 0
             elif isinstance(event, yaml.NodeEvent):
-                raise _Unusable(f"it is not a mapping of names to plans, in line {_line_of(event)}")
+                raise Unusable(f"it is not a mapping of names to plans, in line {_line_of(event)}")
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        raise _Unusable(f"it is not YAML{'' if mark is None else f', in line {mark.line + 1}'}") from None
+        raise Unusable(f"it is not YAML{'' if mark is None else f', in line {mark.line + 1}'}") from None
     except (yaml.YAMLError, RecursionError):
-        raise _Unusable("it holds what cannot be read") from None
+        raise Unusable("it holds what cannot be read") from None
     if documents != 1:
-        raise _Unusable("it is not one mapping of names to plans: an empty one is written {}")
+        raise Unusable("it is not one mapping of names to plans: an empty one is written {}")
 
 
 def _line_of(event: yaml.Event) -> int:
