@@ -55,7 +55,7 @@ class Overload(Spec):
 
     kind: ClassVar[str] = "overload"
     keeps: ClassVar[str] = "what is under way, who waits, and the limit that it found out"
-    status: ClassVar[str] = "stable"
+    status: ClassVar[str] = "preview"
     positional: ClassVar[tuple[str, ...]] = ("concurrency",)
 
     concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["adaptive"] | None = None

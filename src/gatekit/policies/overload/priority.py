@@ -28,7 +28,7 @@ class Priority(Spec):
     """
 
     kind: ClassVar[str] = "priority"
-    status: ClassVar[str] = "stable"
+    status: ClassVar[str] = "preview"
     positional: ClassVar[tuple[str, ...]] = ("level",)
 
     level: Level = "default"
